@@ -1,0 +1,84 @@
+"""One question about one or more images, with its reference answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize, Point, Space
+
+IMAGE_MARKER = "<image>"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where a picture is. `size` is what the annotation says of it, None if it says nothing (then the file is asked)."""
+
+    root: Path
+    path: str
+    size: ImageSize | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Numbers inside a text that are a place in the image: points in pixels and how they were bracketed.
+
+    `pattern` holds one `{}` per number, x and y alternating, such as `[{}, {}]`.
+    """
+
+    points: tuple[Point, ...]
+    pattern: str
+
+    def written(self, space: Space) -> str:
+        """The place as a text in another party's coordinates."""
+        numbers = (space.number(value) for point in space.from_pixels(self.points) for value in point)
+        return self.pattern.format(*numbers)
+
+
+Question = tuple[str | Place, ...]
+"""A question's text with `<image>` where the images stand; the numbers in it that are places are held apart, in pixels."""
+
+
+def written_question(question: Question, space: Space | None) -> str:
+    """The question as one text, its places in the coordinates of `space` (which a question without places does not need)."""
+    return "".join(part if isinstance(part, str) else part.written(_needed(space, part)) for part in question)
+
+
+def _needed(space: Space | None, place: Place) -> Space:
+    if space is None:
+        raise ValueError(f"the question holds the place {place} but no image to measure it in")
+    return space
+
+
+@dataclass(frozen=True)
+class Turn:
+    question: Question
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation about images; robot tasks have one turn, general data may have several.
+
+    `images` stand where the `<image>` markers of the questions are, in order. Coordinates are pixels of the first image,
+    whose stored size is `size` (None for a sample without images). `raw_answer` is the annotation's own text.
+    """
+
+    id: str
+    task: str
+    dataset: str
+    images: tuple[ImageRef, ...]
+    turns: tuple[Turn, ...]
+    size: ImageSize | None
+    raw_answer: str = ""
+    episode: str = ""
+    extra: dict[str, object] = field(default_factory=dict, compare=False)
+
+    @property
+    def question(self) -> Question:
+        return self.turns[-1].question
+
+    @property
+    def answer(self) -> Answer:
+        return self.turns[-1].answer

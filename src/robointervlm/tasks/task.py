@@ -1,0 +1,77 @@
+"""What a task is: how its answers are read and written, what they are scored by, and how its question is put.
+
+A task file never names a model and never looks at the dataset a sample came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from robointervlm.core.answer import Answer, Unparsed
+from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.errors import RecipeError
+from robointervlm.core.sample import IMAGE_MARKER
+
+Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for one readable answer.
+
+    `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what a
+    failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
+    `penalty(reference, image)` in a column of its own.
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    measure: Callable[[Answer, Answer, ImageSize | None], float]
+    worst: float | None
+    penalty: Callable[[Answer, ImageSize | None], float] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of question. The first metric is the headline.
+
+    `stems` are the names of the published annotation files (without `.json`) that hold this task; `places_in_question`
+    says that bracketed numbers in the question are places in the image and are converted with the answer.
+    """
+
+    name: str
+    read: Callable[[str, Space | None], Answer | Unparsed]
+    write: Callable[[Answer, Space | None], str]
+    metrics: tuple[Metric, ...]
+    stems: tuple[str, ...] = ()
+    places_in_question: bool = False
+    max_new_tokens: int = 512
+
+
+# The wordings are those of the public release (its evaluation_intermediate.py). It leaves "w2p" unimplemented: the
+# Where2Place questions already ask for what they want.
+_TEMPLATES: dict[str, str] = {
+    "default": "{question}",
+    "qwen_grounding": (
+        "Please provide the bounding box coordinate of the region this sentence describes: <ref>{question}</ref>"
+    ),
+    "refindoor": (
+        "Give the box coordinates according to the instruction, Instruction: {question}, output the bbox coordinates."
+    ),
+    "w2p": "{question}",
+}
+
+
+def styled(question: str, style: str) -> str:
+    """The question put in a style; image markers in front of it stay in front of the whole text."""
+    if style not in _TEMPLATES:
+        raise RecipeError(f"question type '{style}' is not known; one of: {', '.join(_TEMPLATES)}.")
+    body = question.lstrip()
+    markers = ""
+    while body.startswith(IMAGE_MARKER):
+        rest = body[len(IMAGE_MARKER) :]
+        body = rest.lstrip("\n")
+        markers += IMAGE_MARKER + rest[: len(rest) - len(body)]
+    return markers + _TEMPLATES[style].replace("{question}", body)
