@@ -107,8 +107,10 @@ class Space:
 
     def number(self, value: float) -> str:
         """A coordinate of this space as an answer writes it: rounded to nearest, half to even, as numpy rounds."""
-        rounded = round(value, self.format.decimals)
-        return f"{rounded + 0.0:g}" if self.format.decimals else str(int(rounded))
+        # Not round(value, decimals), which gives 0.23 for 72 / 320 where numpy and the published files have 0.22.
+        scale = 10**self.format.decimals
+        rounded = round(value * scale)
+        return f"{rounded / scale:g}" if self.format.decimals else str(rounded)
 
     @classmethod
     def pixels(cls, image: ImageSize) -> Space:

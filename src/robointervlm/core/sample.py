@@ -13,7 +13,7 @@ IMAGE_MARKER = "<image>"
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where a picture is. `size` is what the annotation says of it, None if it says nothing (then the file is asked)."""
+    """Where a picture is. `size` is what the annotation says of it, None if nothing (then the file is asked)."""
 
     root: Path
     path: str
@@ -37,11 +37,11 @@ class Place:
 
 
 Question = tuple[str | Place, ...]
-"""A question's text with `<image>` where the images stand; the numbers in it that are places are held apart, in pixels."""
+"""A question's text with `<image>` where the images stand; numbers in it that are places are held apart, in pixels."""
 
 
 def written_question(question: Question, space: Space | None) -> str:
-    """The question as one text, its places in the coordinates of `space` (which a question without places does not need)."""
+    """The question as one text, its places in the coordinates of `space` (needed only if there are places)."""
     return "".join(part if isinstance(part, str) else part.written(_needed(space, part)) for part in question)
 
 
@@ -61,8 +61,8 @@ class Turn:
 class Sample:
     """A conversation about images; robot tasks have one turn, general data may have several.
 
-    `images` stand where the `<image>` markers of the questions are, in order. Coordinates are pixels of the first image,
-    whose stored size is `size` (None for a sample without images). `raw_answer` is the annotation's own text.
+    `images` stand where the `<image>` markers of the questions are, in order. Coordinates are pixels of the first
+    image, whose stored size is `size` (None for a sample without images). `raw_answer` is the annotation's own text.
     """
 
     id: str

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+import difflib
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+import robointervlm.models
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 
 
@@ -27,3 +37,65 @@ class Model(Protocol):
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
         """One entry per prompt, in order: the reply, or the error that this prompt alone ran into."""
         ...
+
+
+def families() -> list[str]:
+    """The names of the families: the modules of this folder that define a `Section` and `load`."""
+    names = [info.name for info in pkgutil.iter_modules(robointervlm.models.__path__)]
+    return sorted(name for name in names if name != "model" and not name.startswith("_"))
+
+
+def load_model(section: Mapping[str, object]) -> Model:
+    """The model a recipe's `model` section describes; the section is checked before any weight is read.
+
+    `family` says which file of this folder loads it; without it the checkpoint's own config.json does, never its path.
+    Raises `RecipeError` for a section that means nothing.
+    """
+    family, module = _family_module(section)
+    kind: type[BaseModel] = module.Section
+    values = {key: value for key, value in section.items() if key != "family" or "family" in kind.model_fields}
+    try:
+        checked = kind.model_validate(values)
+    except ValidationError as error:
+        known = ", ".join(kind.model_fields)
+        said = "; ".join(_explained(detail, list(kind.model_fields)) for detail in error.errors(include_url=False))
+        raise RecipeError(f"model section of family '{family}': {said}. Keys: {known}.") from None
+    model: Model = module.load(checked)
+    return model
+
+
+def _family_module(section: Mapping[str, object]) -> tuple[str, Any]:
+    family = section.get("family") or _family_of_checkpoint(section.get("path"))
+    if family not in families():
+        near = difflib.get_close_matches(str(family), families(), n=1) or families()
+        raise RecipeError(f"model family '{family}' is not known; nearest: {', '.join(near)}. Give model.family=….")
+    module = importlib.import_module(f"robointervlm.models.{family}")
+    if not hasattr(module, "load"):
+        raise RecipeError(f"models/{family} cannot answer prompts; choose another family with model.family=….")
+    return str(family), module
+
+
+def _family_of_checkpoint(path: object) -> str:
+    if not isinstance(path, str | Path):
+        raise RecipeError(f"the model has neither a family nor a path; families: {', '.join(families())}.")
+    config = Path(path) / "config.json"
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{config} does not exist, so the model's family cannot be told; "
+            f"give a checkpoint folder, or model.family=… ({', '.join(families())})."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{config} does not say a model_type ({error}); is the checkpoint complete?") from None
+    if kind not in families():
+        raise ModelError(f"{config}: model_type '{kind}' is not a family here; families: {', '.join(families())}.")
+    return str(kind)
+
+
+def _explained(detail: ErrorDetails, known: list[str]) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] != "extra_forbidden":
+        return f"'{where}': {detail['msg']}"
+    near = difflib.get_close_matches(where, known, n=1)
+    return f"key '{where}' is not known" + (f"; nearest: {near[0]}" if near else "")

@@ -10,7 +10,7 @@ from functools import cache
 from robointervlm.core.errors import RecipeError
 from robointervlm.tasks.task import Metric, Task, styled
 
-__all__ = ["Metric", "Task", "all_tasks", "styled", "task_named"]
+__all__ = ["Metric", "Task", "all_tasks", "styled", "task_for_stem", "task_named"]
 
 
 @cache
@@ -33,3 +33,13 @@ def task_named(name: str) -> Task:
         near = ", ".join(difflib.get_close_matches(name, tasks, n=3)) or ", ".join(tasks)
         raise RecipeError(f"task '{name}' is not known; nearest: {near}.")
     return tasks[name]
+
+
+def task_for_stem(stem: str) -> Task:
+    """The task of an annotation file, by its name without folder and `.json`, or by the task's own name (`--type`)."""
+    name = stem.removesuffix(".jsonl").removesuffix(".json")
+    known = {known: task for task in all_tasks().values() for known in (task.name, *task.stems)}
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(all_tasks())
+        raise RecipeError(f"no task is known for the annotations '{name}'; nearest: {near}.")
+    return known[name]

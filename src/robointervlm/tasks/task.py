@@ -12,6 +12,7 @@ from typing import Literal
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import RecipeError
+from robointervlm.core.reading import Reading
 from robointervlm.core.sample import IMAGE_MARKER
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
@@ -21,9 +22,9 @@ Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
 class Metric:
     """A number for one readable answer.
 
-    `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what a
-    failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
-    `penalty(reference, image)` in a column of its own.
+    `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what
+    a failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
+    `penalty(reference, image)` in a column of its own (see `metrics.penalty`).
     """
 
     name: str
@@ -37,17 +38,22 @@ class Metric:
 class Task:
     """One kind of question. The first metric is the headline.
 
-    `stems` are the names of the published annotation files (without `.json`) that hold this task; `places_in_question`
-    says that bracketed numbers in the question are places in the image and are converted with the answer.
+    `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
+    the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
+    numbers in the question are places in the image and are converted with the answer.
     """
 
     name: str
-    read: Callable[[str, Space | None], Answer | Unparsed]
+    reading: Callable[[str, Space | None], Reading]
     write: Callable[[Answer, Space | None], str]
     metrics: tuple[Metric, ...]
     stems: tuple[str, ...] = ()
     places_in_question: bool = False
     max_new_tokens: int = 512
+
+    def read(self, text: str, space: Space | None) -> Answer | Unparsed:
+        """The answer in a text, in pixels, or why there is none; `reading` also says in which form it was found."""
+        return self.reading(text, space).answer
 
 
 # The wordings are those of the public release (its evaluation_intermediate.py). It leaves "w2p" unimplemented: the

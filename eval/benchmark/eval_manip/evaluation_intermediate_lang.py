@@ -1,0 +1,9 @@
+"""Evaluates language understanding: `python evaluation_intermediate_lang.py --help`."""
+
+import sys
+from pathlib import Path
+
+from robointervlm.cli.documented import evaluate, script
+
+if __name__ == "__main__":
+    script(evaluate, sys.argv[1:], Path(__file__).resolve().parent, language=True)

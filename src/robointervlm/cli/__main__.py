@@ -1,0 +1,3 @@
+from robointervlm.cli.main import main
+
+main()

@@ -1,0 +1,294 @@
+"""`robointer data …`: which datasets there are, what is in them, what is wrong with them, and making new ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.core.sample import Sample, written_question
+from robointervlm.data.annotations import RecordProblem
+from robointervlm.data.prepare.check import Checked, check_dataset
+from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
+from robointervlm.data.records import Annotations
+from robointervlm.data.spec import ROOT_VARIABLE, Catalog, Coordinates, DatasetSpec, data_root, spec_of_file
+from robointervlm.tasks import all_tasks, task_named
+
+app = typer.Typer(
+    name="data",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="List, look at, check and make datasets. Start with `robointer data list`.",
+)
+
+Root = Annotated[
+    Path | None, typer.Option("--root", help=f"The folder dataset paths are relative to; default: ${ROOT_VARIABLE}.")
+]
+Catalogs = Annotated[
+    list[Path] | None,
+    typer.Option("--catalog", help="A folder of YAML files (or one such file) with datasets of your own; repeatable."),
+]
+TaskOption = Annotated[str, typer.Option("--task", help="For a file: the task its records ask, e.g. current_box.")]
+CoordinatesOption = Annotated[
+    str, typer.Option("--coordinates", help="For a file: the format of its numbers: pixel, unit, per_mille or resized.")
+]
+ImageDir = Annotated[
+    Path | None,
+    typer.Option("--image-dir", help="For a file: what picture paths are relative to; default: its folder."),
+]
+
+
+@app.command("list")
+def list_datasets(*, root: Root = None, catalog: Catalogs = None, task: TaskOption = "") -> None:
+    """Show every dataset there is a name for, and whether its file is on disk.
+
+    Example: `robointer data list --root /data/RoboInter-VQA --task current_box`
+    """
+    known = Catalog(*(catalog or ()))
+    table = Table("name", "task", "split", "numbers", "on disk", title=f"data root: {data_root(root) or 'not set'}")
+    shown = [spec for spec in known.values() if not task or spec.task == task]
+    if not shown:
+        raise RecipeError(f"no dataset asks the task '{task}'; without --task, all are listed.")
+    for spec in shown:
+        table.add_row(spec.name, spec.task, spec.split, spec.coordinates, _on_disk(spec, root))
+    _console().print(table)
+    for alias, name in known.aliases.items():
+        _console().print(f"{alias} is a second name of {name}.", highlight=False)
+
+
+def _on_disk(spec: DatasetSpec, root: Path | None) -> str:
+    if spec.root is None and data_root(root) is None and not all(Path(path).is_absolute() for path in spec.annotations):
+        return "?"
+    return "yes" if any(path.is_file() for path in spec.candidates(root)) else "-"
+
+
+@app.command("show")
+def show(  # noqa: PLR0913 - one per option
+    name: Annotated[str, typer.Argument(help="A dataset's name, or an annotation file (then with --task).")],
+    *,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many samples to show.")] = 3,
+    root: Root = None,
+    catalog: Catalogs = None,
+    task: TaskOption = "",
+    coordinates: CoordinatesOption = "pixel",
+    image_dir: ImageDir = None,
+) -> None:
+    """Print the first samples of a dataset as text, their numbers in pixels.
+
+    Example: `robointer data show sim_current_box_train -n 2`
+    """
+    spec = _spec(name, Catalog(*(catalog or ())), task=task, coordinates=coordinates, image_dir=image_dir)
+    annotations = Annotations(spec, root)
+    console = _console()
+    console.print(
+        f"{spec.name}: {len(annotations)} records in {annotations.file.path}", highlight=False, soft_wrap=True
+    )
+    for sample in annotations[:count]:
+        console.print(_as_text(sample), highlight=False, markup=False, soft_wrap=True)
+
+
+def _as_text(sample: Sample) -> str:
+    size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
+    lines = [f"\n{sample.id}  (task {sample.task}, {size})", *(f"  picture   {image.path}" for image in sample.images)]
+    space = Space.pixels(sample.size) if sample.size else None
+    for turn in sample.turns:
+        lines.append(f"  question  {written_question(turn.question, space)!r}")
+        lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
+    return "\n".join(lines)
+
+
+@app.command("check")
+def check(  # noqa: PLR0913 - one per option
+    names: Annotated[list[str], typer.Argument(help="Names of datasets, or annotation files (then with --task).")],
+    *,
+    root: Root = None,
+    catalog: Catalogs = None,
+    task: TaskOption = "",
+    coordinates: CoordinatesOption = "pixel",
+    image_dir: ImageDir = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Read the headers of pictures only.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Problems to print per dataset; 0 prints all.")] = 200,
+    output: Annotated[Path | None, typer.Option("--json", help="Write everything that was found to this file.")] = None,
+) -> None:
+    """List everything that is wrong with datasets: file, record and reason. Exit code 3 if there are errors.
+
+    Missing, truncated or mislabelled pictures, boxes outside the picture, swapped corners, wrong or missing fields,
+    unreadable answers, `<image>` counts, special tokens inside text, ids that stand twice.
+
+    Example: `robointer data check sim_current_box_train`, or a file of your own:
+    `robointer data check my.json --task current_box --coordinates pixel --image-dir pictures`
+    """
+    known = Catalog(*(catalog or ()))
+    specs = [_spec(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    results = []
+    for spec in specs:
+        with _progress(spec.name) as advance:
+            results.append(check_dataset(spec, root, quick=quick, progress=advance))
+        _print_checked(results[-1], limit)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps([result.as_json() for result in results], indent=2) + "\n", encoding="utf-8")
+    _print_summary(results)
+    if any(result.errors for result in results):
+        raise typer.Exit(ExitCode.BAD_INPUT)
+
+
+def _print_checked(checked: Checked, limit: int) -> None:
+    if not checked.problems:
+        return
+    console = _console()
+    ordered = sorted(checked.problems, key=lambda problem: problem.severity)
+    shown = ordered[:limit] if limit else ordered
+    console.print(f"{checked.dataset}: {checked.file}", highlight=False, soft_wrap=True)
+    table = Table("", "record")
+    for column in ("id", "field", "reason"):
+        table.add_column(column, overflow="fold")
+    for problem in shown:
+        colour = "red" if problem.severity == "error" else "yellow"
+        table.add_row(f"[{colour}]{problem.severity}[/]", *map(escape, _cells(problem)))
+    console.print(table)
+    if len(shown) < len(ordered):
+        console.print(f"… and {len(ordered) - len(shown)} more; --limit 0 prints all, --json FILE writes all.")
+
+
+def _cells(problem: RecordProblem) -> tuple[str, str, str, str]:
+    return problem.place, problem.id, problem.field, problem.reason
+
+
+def _print_summary(results: list[Checked]) -> None:
+    table = Table("dataset", "records", "pictures", "errors", "warnings")
+    for result in results:
+        table.add_row(result.dataset, *map(str, (result.records, result.pictures, result.errors, result.warnings)))
+    _console().print(table)
+
+
+@app.command("convert")
+def convert(
+    *,
+    annotations: Annotated[Path, typer.Option("--annotations", help="The table: a JSON list or JSONL of rows.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to; pictures are copied into it.")],
+    images: Annotated[
+        Path | None, typer.Option("--images", help="What the rows' picture paths are relative to.")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--from", help="What to convert: `frames`, a table of annotated frames.")
+    ] = "frames",
+    mapping: Annotated[Path | None, typer.Option("--mapping", help="YAML that says which column is what.")] = None,
+) -> None:
+    """Turn annotated frames into datasets in the published layout, with a catalog that names them.
+
+    Example: `robointer data convert --from frames --annotations annotations.json --images . --out frames_data`,
+    then `robointer data check frames_current_box_train --catalog frames_data`.
+    The columns of your own table are named in a mapping; `robointervlm/data/prepare/mappings/frames.yaml` is the model.
+    """
+    if kind != "frames":
+        raise RecipeError(f"--from {kind} is not known; `frames` is, a table of annotated frames.")
+    folder = images if images is not None else annotations.parent
+    converted = convert_frames(annotations, folder, out, read_mapping(mapping or DEFAULT_MAPPING))
+    _print_converted(converted)
+    if converted.problems:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+
+
+def _print_converted(converted: Converted) -> None:
+    console = _console()
+    table = Table(
+        "task", "records", "empty cells", "partly outside", title=f"{converted.rows} rows into {converted.root}"
+    )
+    for name, count in converted.records.items():
+        table.add_row(name, *map(str, (count, converted.empty.get(name, 0), converted.outside.get(name, 0))))
+    console.print(table)
+    for problem in converted.problems:
+        console.print(f"left out: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"Use them with --catalog {converted.root}; the names are in {converted.catalog}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command("build")
+def build(  # noqa: PLR0913 - one per option
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to; it is then a data root.")],
+    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Training episodes.")] = 700,
+    val_episodes: Annotated[
+        int, typer.Option("--val-episodes", min=0, help="Validation episodes, of other seeds.")
+    ] = 150,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files, to the byte.")] = 0,
+    source: Annotated[
+        str, typer.Option("--source", help="Where episodes come from: `sim`, the simulated tabletop.")
+    ] = "sim",
+    size: Annotated[str, typer.Option("--size", help="Width x height of the pictures.")] = "196x112",
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+) -> None:
+    """Make a dataset of simulated episodes in the published layout. Run again, it finishes what was interrupted.
+
+    Example: `robointer data build --source sim --episodes 100 --val-episodes 20 --out data/sim`,
+    then `ROBOINTER_DATA=data/sim robointer data check sim_current_box_train`.
+    """
+    from robointervlm.episodes.build import BuildConfig  # noqa: PLC0415 - needs the extra `sim`
+    from robointervlm.episodes.build import build as build_episodes
+
+    if source != "sim":
+        raise RecipeError(f"--source {source} is not known; `sim` is, the simulated tabletop.")
+    config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
+    report = build_episodes(config, out, workers=workers, console=_console(stderr=True))
+    table = Table("split", "task", "records", title=f"{report.made} episodes made, {report.reused} found ready")
+    for split, counts in report.records.items():
+        for task, count in counts.items():
+            table.add_row(split, task, str(count))
+    _console().print(table)
+    _console().print(f"Use them with {ROOT_VARIABLE}={out}.", highlight=False, soft_wrap=True)
+
+
+def _size(text: str) -> ImageSize:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise RecipeError(f"--size {text} is not a size; write it as 196x112.")
+    return ImageSize(int(width), int(height))
+
+
+def _spec(name: str, catalog: Catalog, *, task: str, coordinates: str, image_dir: Path | None) -> DatasetSpec:
+    """The dataset of a catalog name, or of a file with what the options say of it."""
+    named = name.partition("%")[0]
+    if named.partition("@")[0] in catalog or not Path(name).is_file():
+        return catalog[named]
+    if not task:
+        raise RecipeError(f"'{name}' is a file, so its task must be given: --task, one of {', '.join(all_tasks())}.")
+    return spec_of_file(Path(name), task=task_named(task).name, images=image_dir, coordinates=_coordinates(coordinates))
+
+
+def _coordinates(name: str) -> Coordinates:
+    for known in get_args(Coordinates):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise RecipeError(f"--coordinates {name} is not known; one of: {', '.join(get_args(Coordinates))}.")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """The terminal; where the output is not one, lines are long enough to be searched."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, which goes away when the work is done; none where nobody watches."""
+    console = _console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        job = bar.add_task(f"checking {name}", total=None)
+        yield lambda done, total: bar.update(job, completed=done, total=total)

@@ -1,0 +1,340 @@
+"""The documented scripts' flags, in terms of this package. The scripts themselves hold one call each.
+
+A flag that is not known is an error that names the nearest; one that is known but has nothing to set here says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from robointervlm.core.errors import RecipeError
+
+
+class _Flag(NamedTuple):
+    """Which setting of the training recipe a flag is, and how its text is turned into the value."""
+
+    key: str
+    convert: Callable[[str], object] = str
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RecipeError(f"'{text}' is not a number.") from None
+
+
+def _yes(text: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in known:
+        raise RecipeError(f"'{text}' is neither True nor False.")
+    return known[text.lower()]
+
+
+def _whole(text: str) -> int:
+    number = _number(text)
+    if not number.is_integer():
+        raise RecipeError(f"'{text}' is not a whole number.")
+    return int(number)
+
+
+def _optimizer(text: str) -> str:
+    return "adamw" if text.startswith("adamw") else text
+
+
+_TRAIN_FLAGS = {
+    "model_name_or_path": _Flag("model.path"),
+    "dataset_use": _Flag("mixture", _names),
+    "data_root": _Flag("data.root"),
+    "catalog": _Flag("data.catalog", _names),
+    "output_dir": _Flag("run.dir"),
+    "max_pixels": _Flag("model.max_pixels", _whole),
+    "min_pixels": _Flag("model.min_pixels", _whole),
+    "model_max_length": _Flag("batch.max_tokens", _whole),
+    "learning_rate": _Flag("optim.language_lr", _number),
+    "mm_projector_lr": _Flag("optim.merger_lr", _number),
+    "vision_tower_lr": _Flag("optim.vision_lr", _number),
+    "weight_decay": _Flag("optim.weight_decay", _number),
+    "warmup_ratio": _Flag("optim.warmup_ratio", _number),
+    "lr_scheduler_type": _Flag("optim.schedule"),
+    "max_grad_norm": _Flag("optim.clip", _number),
+    "optim": _Flag("optim.name", _optimizer),
+    "per_device_train_batch_size": _Flag("batch.per_device", _whole),
+    "gradient_accumulation_steps": _Flag("batch.accumulate", _whole),
+    "num_train_epochs": _Flag("run.epochs", _number),
+    "save_steps": _Flag("run.save_every", _whole),
+    "save_total_limit": _Flag("run.keep", _whole),
+    "logging_steps": _Flag("run.log_every", _whole),
+    "seed": _Flag("run.seed", _whole),
+    "gradient_checkpointing": _Flag("run.gradient_checkpointing", _yes),
+    "dataloader_num_workers": _Flag("data.workers", _whole),
+}
+# Translated together, or by hand.
+_TRAIN_SPECIAL = (
+    *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
+    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "deepspeed"),
+)
+# Known to the documented script, and without anything to set here: why.
+_TRAIN_WITHOUT_EFFECT = {
+    **dict.fromkeys(
+        ("video_max_frames", "video_min_frames", "base_interval", "video_max_frame_pixels", "video_min_frame_pixels"),
+        "videos are not trained on",
+    ),
+    **dict.fromkeys(
+        ("eval_strategy", "evaluation_strategy", "per_device_eval_batch_size"), "robointer predict evaluates"
+    ),
+    "data_flatten": "how samples are put together is the loop's own matter",
+    "cache_dir": "set HF_HUB_CACHE",
+    "save_strategy": "checkpoints are saved every save_steps",
+    "report_to": "the numbers are in the run folder's metrics.jsonl",
+    "run_name": "the run is named by its folder",
+    "local_rank": "torchrun tells the rank by the environment",
+    "do_train": "this script does nothing else",
+}
+_PARTS = {"tune_mm_llm": "language", "tune_mm_mlp": "merger", "tune_mm_vision": "vision"}
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Trains as `qwenvl/train/train_qwen.py` is documented to; the exit code."""
+    from robointervlm.cli.main import run
+
+    given = _pairs(arguments)
+    if "help" in given:
+        sys.stdout.write(_train_help())
+        return 0
+    overrides = train_overrides(given)
+    if "deepspeed" in given:
+        # accelerate reads both, and replaces the file's "auto" values by the recipe's.
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+        os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = str(_existing(given["deepspeed"], "--deepspeed"))
+    return run(["train", *overrides])
+
+
+def _train_help() -> str:
+    lines = [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
+    lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
+    lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
+    return "Flags of the documented training script, and the recipe settings they are:\n" + "\n".join(lines) + "\n"
+
+
+def train_overrides(given: Mapping[str, str]) -> list[str]:
+    """The recipe overrides that these flags of the documented training script mean."""
+    known = [*_TRAIN_FLAGS, *_TRAIN_SPECIAL, *_TRAIN_WITHOUT_EFFECT]
+    values: dict[str, object] = {}
+    for name, text in given.items():
+        if name in _TRAIN_WITHOUT_EFFECT:
+            sys.stderr.write(f"--{name} has no effect here: {_TRAIN_WITHOUT_EFFECT[name]}.\n")
+        elif name in _TRAIN_FLAGS:
+            values[_TRAIN_FLAGS[name].key] = _converted(name, text)
+        elif name not in _TRAIN_SPECIAL:
+            raise RecipeError(f"--{name} is not known; {_nearest(name, known)}")
+    values |= _special(given)
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def _converted(name: str, text: str) -> object:
+    try:
+        return _TRAIN_FLAGS[name].convert(text)
+    except RecipeError as error:
+        raise RecipeError(f"--{name}: {error}") from None
+
+
+def _special(given: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    if _yes(given.get("tune_moe", "False")):
+        raise RecipeError("--tune_moe: the model of this version has no experts; use --tune_mm_llm True.")
+    if asked := [name for name in _PARTS if name in given]:
+        tuned = [_PARTS[name] for name in asked if _yes(given[name])]
+        if not tuned:
+            raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+        values["model.tune"] = tuned
+    for name in ("bf16", "fp16"):
+        if _yes(given.get(name, "False")) and not _cpu_wanted(given):
+            values["run.precision"] = name
+    if _cpu_wanted(given):
+        values["model.device"] = "cpu"
+    steps = _whole(given.get("max_steps", "-1"))
+    if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
+        values["run.max_steps"] = steps
+    return values
+
+
+def _cpu_wanted(given: Mapping[str, str]) -> bool:
+    return any(_yes(given.get(name, "False")) for name in ("use_cpu", "no_cuda"))
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    """`--name value`, `--name=value` and a bare `--name`, which is True."""
+    given: dict[str, str] = {}
+    waiting = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            given[name] = value if equals else "True"
+            waiting = "" if equals else name
+        elif waiting:
+            given[waiting], waiting = argument, ""
+        else:
+            raise RecipeError(f"'{argument}' follows no flag; flags look like --learning_rate 5e-6.")
+    return given
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours, and in which a flag is written in full."""
+
+    def __init__(self, script: str, description: str) -> None:
+        super().__init__(prog=script, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(f"{self.prog}: {message}. See --help.")
+
+    def parsed(self, arguments: Sequence[str]) -> argparse.Namespace:
+        found, unknown = self.parse_known_args(arguments)
+        if unknown:
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            raise RecipeError(f"{self.prog}: '{unknown[0]}' is not known; {_nearest(unknown[0].split('=')[0], known)}")
+        return found
+
+
+def evaluate(arguments: Sequence[str], folder: Path, *, language: bool) -> int:
+    """Evaluates as the two documented scripts do; `folder` is where they lie, and the exit code is returned."""
+    from robointervlm.cli.main import run
+
+    flags = _evaluation_parser(language=language).parsed(arguments)
+    task = language_task(flags.type, flags.json_path) if language else manipulation_task(flags.type, flags.json_path)
+    name = flags.model_name or Path(flags.model_path).name
+    file = _existing(flags.json_path, "--json_path")
+    style = flags.question_type or "default"
+    out = flags.output_dir or folder / "results" / name / "-".join([file.stem, flags.type or task, style])
+    code = run(
+        [
+            "predict",
+            *("--model", flags.model_path, "--data", str(file), "--task", task, "--out", str(out), "--style", style),
+            *("--batch-size", str(flags.batch_size), "--max-new-tokens", str(flags.max_new_tokens)),
+            *("--coordinates", flags.coordinates, "--max-error-rate", str(flags.max_error_rate)),
+            # "1" is how the released script is told that the paths stand alone.
+            *(("--image-dir", flags.image_dir) if flags.image_dir not in ("", "1") else ()),
+            *(("--family", flags.family) if flags.family else ()),
+        ]
+    )
+    if (Path(out) / "report.json").exists():
+        _write_documented_log(Path(out), Path(flags.log_dir or folder / "scripts" / "logs"), name, flags.type or task)
+    return code
+
+
+def _write_documented_log(run_folder: Path, folder: Path, model_name: str, task_type: str) -> None:
+    from robointervlm.report.log import write_logs
+    from robointervlm.report.scored import read_scored
+
+    for path in write_logs(read_scored(run_folder), folder, model_name=model_name, task_type=task_type):
+        sys.stdout.write(f"{path}\n")
+
+
+def _evaluation_parser(*, language: bool) -> _Parser:
+    script = "evaluation_intermediate_lang.py" if language else "evaluation_intermediate.py"
+    parser = _Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
+    parser.add_argument("--model_path", required=True, help="a checkpoint folder, or a model id with --family")
+    parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
+    parser.add_argument(
+        "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
+    )
+    parser.add_argument("--type", default="qa" if language else "", help="what is asked; from the file's name if empty")
+    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor or w2p")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--max_new_tokens", type=int, default=512)
+    parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
+    parser.add_argument("--output_dir", type=Path, help="default: results/<model>/<file>-<type>-<question type>")
+    parser.add_argument("--log_dir", type=Path, help="default: scripts/logs")
+    parser.add_argument("--model_name", default="", help="for the log and the results; the folder's name if empty")
+    parser.add_argument("--family", default="", help="the model family, where no config.json tells")
+    parser.add_argument("--max_error_rate", type=float, default=0.0, help="above it the exit code is 4")
+    return parser
+
+
+def manipulation_task(kind: str, json_path: str) -> str:
+    """The task of `--type`, or of the published file's name where it is not given."""
+    from robointervlm.tasks import task_for_stem, task_named
+
+    return (task_named(kind) if kind else task_for_stem(Path(json_path).stem)).name
+
+
+def language_task(kind: str, json_path: str) -> str:
+    """The task of the language script's `--type`: a task's name, `qa`, or anything with bbox, traj or point in it.
+
+    `qa` is the task whose published file this is, and free text where the name is not known.
+    """
+    from robointervlm.tasks import all_tasks, task_for_stem
+
+    if kind in all_tasks():
+        return kind
+    for part, task in (("bbox", "grounding"), ("traj", "traj_wo_init_pos"), ("point", "contact_point")):
+        if part in kind:
+            return task
+    if kind != "qa":
+        raise RecipeError(f"--type {kind} is not known; qa, bbox, traj, point, or one of {', '.join(all_tasks())}.")
+    try:
+        return task_for_stem(Path(json_path).stem).name
+    except RecipeError:
+        return "chat"
+
+
+def infer(arguments: Sequence[str]) -> int:
+    """Answers one question as the documented `infer.py` does; the exit code."""
+    from robointervlm.cli.main import run
+
+    parser = _Parser("infer.py", "Ask a model one question about pictures.")
+    parser.add_argument("--model_type", required=True, choices=("qwen", "llava"))
+    parser.add_argument("--model_path", required=True)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--images", required=True, nargs="+")
+    parser.add_argument("--max_new_tokens", type=int, default=512)
+    parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
+    flags = parser.parsed(arguments)
+    if flags.model_type == "llava":
+        raise RecipeError("--model_type llava: this version runs the Qwen2.5-VL family only; use --model_type qwen.")
+    section: list[str] = [f"device={flags.device}"] if flags.device else []
+    if not Path(flags.model_path).exists():
+        section.append("family=qwen2_5_vl")  # a model id has no config.json to look at
+    return run(
+        [
+            *("infer", "--model", flags.model_path, "--prompt", flags.prompt),
+            *("--max-new-tokens", str(flags.max_new_tokens)),
+            *(text for setting in section for text in ("--set", setting)),
+            *(text for path in flags.images for text in ("--images", path)),
+        ]
+    )
+
+
+def script(function: Callable[..., int], *arguments: Any, **named: Any) -> NoReturn:
+    """Runs a documented script to its end, with the errors and exit codes of `robointer`."""
+    from robointervlm.cli.main import explained
+
+    try:
+        code = function(*arguments, **named)
+    except Exception as error:  # noqa: BLE001 - the outermost boundary, as in `main`
+        code = explained(error)
+    sys.exit(code)
+
+
+def _existing(path: str, flag: str) -> Path:
+    if not Path(path).is_file():
+        raise RecipeError(f"{flag}: {path} does not exist.")
+    return Path(path)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    dashes = "" if name.startswith("--") else "--"
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"nearest: {', '.join(dashes + each for each in near)}." if near else "see the README for the flags."

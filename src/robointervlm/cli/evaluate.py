@@ -1,0 +1,185 @@
+"""The commands `predict`, `score`, `report` and `infer`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robointervlm.core.errors import RecipeError, TooManyFailuresError
+from robointervlm.core.prompt import Decoding
+from robointervlm.evaluate.records import ANSWERED
+from robointervlm.evaluate.score import score as score_run
+from robointervlm.report.overlay import save_overlay
+from robointervlm.report.write import write_report
+
+
+def predict(  # noqa: PLR0913 - one per flag
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE.yaml section.key=value", help="A recipe, and settings that override it."),
+    ] = None,
+    *,
+    model: Annotated[str | None, typer.Option(help="A checkpoint folder (or model id, with --family).")] = None,
+    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
+    data: Annotated[str | None, typer.Option(help="An annotation file, or catalogued names such as a,b%30.")] = None,
+    task: Annotated[str | None, typer.Option(help="What the questions of an annotation file ask for.")] = None,
+    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
+    coordinates: Annotated[str | None, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
+    style: Annotated[str | None, typer.Option(help="default, qwen_grounding, refindoor or w2p.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
+    max_error_rate: Annotated[
+        float | None, typer.Option(help="The share of failed questions above which the exit code is 4.")
+    ] = None,
+) -> None:
+    """Ask a model every question of a dataset, then score the answers and write the report.
+
+    Each answer is on the disk the moment it is there: kill it whenever you like and run the same command again.
+
+    For example:
+
+      robointer predict recipes/eval/default.yaml model.path=runs/sft/final run.dir=runs/eval
+
+      robointer predict --model runs/sft/final --data val.json --task current_box --image-dir images --out runs/eval
+
+      robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
+    """
+    from robointervlm.evaluate.predict import predict as predict_run
+    from robointervlm.evaluate.recipe import EvaluationRecipe
+    from robointervlm.runs.settings import load_recipe
+
+    recipe_file, overrides = _split(settings or [])
+    options = {
+        "model.path": model,
+        "model.family": family,
+        "data.task": task,
+        "data.image_dir": image_dir,
+        "data.coordinates": coordinates,
+        "run.dir": out,
+        "batch_size": batch_size,
+        "decoding.max_new_tokens": max_new_tokens,
+        "style": style,
+        "limit": limit,
+        "max_error_rate": max_error_rate,
+    }
+    recipe = load_recipe(EvaluationRecipe, recipe_file, [*_data_overrides(data), *_as_overrides(options), *overrides])
+    outcome = predict_run(recipe)
+    _finish(outcome.folder)
+    if outcome.error_rate > recipe.max_error_rate:
+        failed = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if status not in ANSWERED)
+        raise TooManyFailuresError(
+            f"{outcome.error_rate:.1%} of {outcome.requested} questions failed ({failed}), more than "
+            f"max_error_rate={recipe.max_error_rate:g}. The report counts them, {outcome.folder}/log.txt says why; "
+            "the same command asks only those again."
+        )
+
+
+def score(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that `robointer predict` wrote.")],
+) -> None:
+    """Score recorded answers again and write the report. Needs no model, no dataset and no torch.
+
+    Example: robointer score runs/eval
+    """
+    for folder in runs:
+        _finish(folder)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that were scored.")],
+    *,
+    examples: Annotated[int, typer.Option(min=0, help="How many worst, best and random samples a task shows.")] = 6,
+) -> None:
+    """Write report.md, report.html and the logs of scored runs.
+
+    report.html is one file with the pictures in it; open it in a browser, or send it to somebody.
+
+    Example: robointer report runs/eval --examples 12
+    """
+    for folder in runs:
+        typer.echo(write_report(folder, examples=examples).summary)
+        typer.echo(f"{folder / 'report.html'} shows the pictures.")
+
+
+def infer(  # noqa: PLR0913 - one per flag
+    more_images: Annotated[list[Path] | None, typer.Argument(metavar="MORE_IMAGES", hidden=True)] = None,
+    *,
+    model: Annotated[str, typer.Option(help="A checkpoint folder (or model id, with --family).")],
+    prompt: Annotated[
+        str, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
+    ],
+    images: Annotated[list[Path] | None, typer.Option(metavar="FILE…", help="One or more pictures, in order.")] = None,
+    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
+    task: Annotated[str | None, typer.Option(help="Read the answer as this task's, in pixels of the picture.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Draw that answer over the first picture, into this PNG.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Keys of the model section: device=cpu.")] = None,
+) -> None:
+    """Ask a model one question about your own pictures.
+
+    Example: robointer infer --model runs/sft/final --prompt "Where is the gripper?" --images a.jpg --task gripper_det
+    """
+    from robointervlm.evaluate.infer import ask_once
+
+    section = {"path": model, "family": family, **_section_of(setting or [])}
+    said = ask_once(
+        {key: value for key, value in section.items() if value is not None},
+        prompt,
+        [*(images or []), *(more_images or [])],
+        task=task,
+        decoding=Decoding(max_new_tokens),
+    )
+    typer.echo(said.text)
+    if said.answer is not None:
+        typer.echo(f"{task}, in pixels: {said.answer}")
+    if overlay is not None:
+        save_overlay(overlay, said.picture, said.answer)
+        typer.echo(f"{overlay}")
+
+
+def _finish(folder: Path) -> None:
+    """Scores a run, writes its report and shows the table."""
+    score_run(folder)
+    written = write_report(folder)
+    typer.echo(written.summary)
+    typer.echo(f"{folder / 'report.html'} shows the pictures.")
+
+
+def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
+    """The recipe file, if there is one, and the overrides."""
+    files = [text for text in settings if "=" not in text]
+    if len(files) > 1:
+        raise RecipeError(f"one recipe is expected, got {', '.join(files)}. Overrides look like section.key=value.")
+    return (Path(files[0]) if files else None), [text for text in settings if "=" in text]
+
+
+def _data_overrides(data: str | None) -> list[str]:
+    """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
+    if data is None:
+        return []
+    if Path(data).is_file() or data.endswith((".json", ".jsonl")):
+        return [f"data.file={json.dumps(data)}", "data.mixture=[]"]
+    return [f"data.mixture={json.dumps(data.split(','))}", "data.file=null"]
+
+
+def _as_overrides(options: Mapping[str, object]) -> list[str]:
+    # JSON is YAML: quoting keeps a path with a colon, or a folder called 2024, a text.
+    return [
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for key, value in options.items()
+        if value is not None
+    ]
+
+
+def _section_of(settings: list[str]) -> dict[str, object]:
+    from robointervlm.runs.settings import override_values
+
+    return override_values(settings)

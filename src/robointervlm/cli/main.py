@@ -1,0 +1,166 @@
+"""The command `robointer`: finds the sub-command, and turns every error into one clear line and its exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+import traceback
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+import robointervlm
+from robointervlm.core.errors import ExitCode, RoboInterError
+from robointervlm.runs.signals import StopRequested
+
+
+class _Command(NamedTuple):
+    """Where a sub-command is. Imported when it is called, so that `--help` is quick and `score` never meets torch."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+_COMMANDS = {
+    "demo": _Command("demo", "demo", "Watch a small model learn: simulate, train, predict, score, look. Start here."),
+    "data": _Command("data", "app", "List, check, build and convert datasets."),
+    "train": _Command("train", "train", "Fine-tune a model from a recipe."),
+    "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
+    "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
+    "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),
+    "report": _Command("evaluate", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
+    "infer": _Command("evaluate", "infer", "Ask a model one question about your own pictures."),
+}
+
+# Optional dependencies by the module that is missing, and the extra that brings it.
+_EXTRAS = {"torch": "train", "transformers": "train", "accelerate": "train", "safetensors": "train", "mujoco": "sim"}
+
+
+class _LazyGroup(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return (name, _loaded(name), rest) if name in _COMMANDS else (name, command, rest)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"robointer {robointervlm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from, and log more.")] = False,
+    version: Annotated[  # noqa: ARG001 - the callback shows it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Fine-tune vision-language models on robot-manipulation questions, and evaluate any model on them.
+
+    Each command explains itself: robointer predict --help. Settings come from a recipe (YAML) and from
+    section.key=value after it; everything a command writes goes into one run folder.
+    """
+    from robointervlm.runs.log import configure_logging
+
+    configure_logging(verbose=debug)
+
+
+def _no_op() -> None:
+    """Stands in the help for a command that is imported when it is called."""
+
+
+for _name, _command in _COMMANDS.items():
+    app.command(_name, help=_command.summary)(_no_op)
+
+
+def _loaded(name: str) -> Any:
+    """The real command of this name."""
+    command = _COMMANDS[name]
+    target = getattr(importlib.import_module(f"robointervlm.cli.{command.module}"), command.attribute)
+    if not isinstance(target, typer.Typer):
+        function = target
+        target = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        target.command(name, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=name != "demo")(
+            function
+        )
+    loaded = typer.main.get_command(target)
+    loaded.name = name
+    return loaded
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with the codes of `core.errors.ExitCode`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line; what went wrong is said on standard error, on one line."""
+    debug = "--debug" in arguments
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="robointer", standalone_mode=False)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; nothing is left to say to it.
+        sys.stdout = None
+        return ExitCode.COMPLETE
+    except StopRequested as stop:
+        return _said(str(stop) or "rerun the same command to go on.", stop.exit_code, label="stopped")
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: every error becomes a line and an exit code
+        if debug:
+            traceback.print_exc()
+        return explained(error)
+    return result if isinstance(result, int) else ExitCode.COMPLETE
+
+
+def explained(error: Exception) -> int:  # noqa: PLR0911 - one per kind
+    """Says on one line what went wrong; the exit code of it."""
+    match error:
+        case RoboInterError():
+            return _said(str(error), error.exit_code)
+        case typer.Exit():
+            return error.exit_code
+        case typer.Abort():
+            return _said("interrupted.", ExitCode.INTERRUPTED, label="stopped")
+        case ModuleNotFoundError() if (extra := _EXTRAS.get((error.name or "").partition(".")[0])) is not None:
+            remedy = f"{error.name} is not installed, and this command needs it: pip install 'robointervlm[{extra}]'."
+            return _said(remedy, ExitCode.USAGE)
+        case MemoryError():
+            return _said(f"out of memory: {error}. Use a smaller batch_size.", ExitCode.EXHAUSTED)
+        case _ if hasattr(error, "format_message"):
+            return _usage(error)
+    return _bug(error)
+
+
+def _usage(error: Any) -> int:
+    """A command line that means nothing; the parser's own error."""
+    message = " ".join(error.format_message().split())
+    if not message:
+        return ExitCode.USAGE  # the help was shown, because nothing was given
+    tip = f" See `{error.ctx.command_path} --help`." if error.ctx is not None else ""
+    return _said(message + tip, ExitCode.USAGE)
+
+
+def _said(message: str, code: ExitCode, *, label: str = "error") -> int:
+    sys.stderr.write(f"{label}: {' '.join(message.split())}\n")
+    return code
+
+
+def _bug(error: Exception) -> int:
+    with tempfile.NamedTemporaryFile("w", prefix="robointer-bug-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    sys.stderr.write(f"error: {summary}. This is a bug; the traceback is in {file.name} (--debug shows it).\n")
+    return 1

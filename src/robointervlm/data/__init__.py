@@ -1,0 +1,1 @@
+"""Datasets: what there is (spec), how it is read (records, images), and in which proportions (mixture). No torch."""

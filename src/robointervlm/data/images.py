@@ -1,0 +1,128 @@
+"""Pictures from files nobody has to trust: JPEG, PNG and WebP inside a root folder, limited before they are decoded.
+
+A picture comes as it is stored: an EXIF rotation is NOT applied, because boxes, points and the `h`/`w` of annotations
+refer to the stored pixels, and turning the picture would move it away from under them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.errors import DataError, RefusedError
+from robointervlm.core.prompt import Picture
+from robointervlm.core.sample import ImageRef
+
+MAX_BYTES = 50_000_000
+MAX_PIXELS = 50_000_000
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file|javascript):", re.IGNORECASE)
+# What a damaged or hostile file makes Pillow raise; everything else is a bug of ours and shows as one.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, OverflowError)
+
+
+def locate(ref: ImageRef) -> Path:
+    """The picture's file, certainly inside its root, symbolic links followed; it may be missing.
+
+    Raises `RefusedError` for an address, a path that leads out of the root, or one that is no path at all.
+    """
+    path = ref.path
+    if not path or "\0" in path or len(path) > 4096:
+        raise RefusedError(f"picture path {path[:80]!r} is empty, too long, or holds a NUL.")
+    if _ADDRESS.match(path):
+        raise RefusedError(f"picture '{path[:200]}' is an address; only files under {ref.root} are read.")
+    root = os.path.realpath(ref.root)
+    real = os.path.realpath(os.path.join(root, path))  # noqa: PTH118 - Path would normalise what is to be checked
+    if os.path.commonpath((root, real)) != root:
+        raise RefusedError(f"picture '{path}' leads outside its folder {ref.root}; only files under it are read.")
+    return Path(real)
+
+
+def size(ref: ImageRef) -> ImageSize:
+    """The picture's stored size, from its header."""
+    with _opened(ref) as image:
+        return ImageSize(*image.size)
+
+
+def load(ref: ImageRef) -> Picture:
+    """The picture as RGB, shape (height, width, 3); transparency on white, 16 bits scaled to 8, the first frame.
+
+    Raises `DataError` if it is missing or damaged, `RefusedError` if it is too large or not a picture of the root.
+    """
+    with _opened(ref) as image:
+        return _rgb(image)
+
+
+@contextmanager
+def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
+    """The picture with its header read and its limits checked, not decoded."""
+    path = locate(ref)
+    with _file(path) as file:
+        try:
+            image = _header(file, path)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise RefusedError(
+                    f"picture {path} has {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million."
+                )
+            yield image
+        except Image.DecompressionBombError as error:  # a WebP canvas, which Pillow looks at itself
+            raise RefusedError(f"picture {path} is too large: {error}") from error
+        except _DAMAGE as error:
+            raise DataError(f"picture {path} is damaged: {error}.") from error
+
+
+def _file(path: Path) -> BinaryIO:
+    """The file opened, once it is known to be a file of a sensible size."""
+    try:
+        # Not blocking, so that a pipe in the place of a picture is refused instead of waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise DataError(f"picture {path} cannot be opened: {error.strerror or error}.") from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(f"picture {path} is not a regular file.")
+    raise RefusedError(f"picture {path} has {status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6}.")
+
+
+def _header(file: BinaryIO, path: Path) -> ImageFile.ImageFile:
+    """The picture opened by what its first bytes are, whatever its name; nothing else of Pillow is tried."""
+    start = file.read(12)
+    file.seek(0)
+    if start.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile(file, str(path))
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile(file, str(path))
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile(file, str(path))
+    found = "empty" if not start else f"not one (it starts with {start!r})"
+    raise DataError(f"picture {path} is {found}; JPEG, PNG and WebP are read.")
+
+
+def _rgb(image: Image.Image) -> Picture:
+    image.load()
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.uint32)
+        return np.repeat(np.minimum(deep >> 8, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        # On white, as qwen-vl-utils does.
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", layer.size, (255, 255, 255))
+        page.paste(layer, mask=layer.getchannel("A"))
+        return np.array(page)
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,1 @@
+"""Work on data before training: checking it and converting it."""

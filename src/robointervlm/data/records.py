@@ -1,0 +1,329 @@
+"""Records of annotation files as Samples: the README's training and evaluation formats, the published RoboInter-VQA
+records, and ShareGPT messages. `data_process/README_DATA.md` documents every field.
+
+Numbers become pixels of the stored image here and nowhere else, by the coordinate format the dataset declares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from robointervlm.core.answer import Unparsed
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, smart_resize
+from robointervlm.core.errors import DataError, RefusedError
+from robointervlm.core.reading import find_places
+from robointervlm.core.sample import IMAGE_MARKER, ImageRef, Question, Sample, Turn
+from robointervlm.data import images
+from robointervlm.data.annotations import RecordError, RecordFile, RecordProblem, RefusedRecordError
+from robointervlm.data.spec import DatasetSpec
+from robointervlm.tasks import Task, task_named
+
+__all__ = ["Annotations", "RecordError", "RecordProblem", "RefusedRecordError", "read_record"]
+
+# One validation file of the release spells it "huamn".
+_ROLES = {"human": "user", "huamn": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+_IMAGE_FIELDS = ("image", "images", "image_path")
+_ANSWER_FIELDS = ("ground_truth", "gt")
+_SIZE_FIELDS = (("w", "h"), ("width", "height"))
+_READ_FIELDS = frozenset(
+    ("id", "conversations", "messages", "question", "episode", "new_w", "new_h", "w", "h", "width", "height")
+    + _IMAGE_FIELDS
+    + _ANSWER_FIELDS
+)
+# What a tokenizer of the Qwen family reads as a command rather than as text.
+_SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z_0-9]{1,40}\|>")
+
+
+class FieldError(Exception):
+    """A field of one record that is wrong; becomes a `RecordProblem` once the place in the file is known."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"field '{field}': {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class _Conversation(NamedTuple):
+    questions: list[str]
+    answers: list[str]
+    system: str
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What the first picture's size is, and which size the record's processor made of it."""
+
+    stored: ImageSize | None
+    processed: ImageSize | None
+
+
+class Annotations(Sequence[Sample]):
+    """The samples of one dataset, made from its records one at a time, when asked for.
+
+    A wrong record raises `RecordError` (a `DataError`), and one that reaches outside its folder `RefusedRecordError` (a
+    `RefusedError`); both name file, record, field and reason. Can be pickled.
+    """
+
+    def __init__(self, spec: DatasetSpec, root: Path | None = None) -> None:
+        self.spec = spec
+        self.task = task_named(spec.task)
+        self.file = RecordFile(spec.annotation_file(root))
+        self.image_root = spec.image_root(root)
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        record = self.file[index]
+        try:
+            return read_record(record, self.spec, self.task, self.image_root, index)
+        except FieldError as error:
+            raise RecordError(self.file.problem(index, error.field, error.reason, _name(record))) from error
+        except RefusedError as error:
+            raise RefusedRecordError(self.file.problem(index, "images", str(error), _name(record))) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tasks hold functions; the name is enough to find them again.
+        return {key: value for key, value in self.__dict__.items() if key != "task"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.task = task_named(self.spec.task)
+
+
+def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path, index: int) -> Sample:
+    """The sample that a record says. Raises `FieldError` where it says something wrong or nothing."""
+    if not isinstance(record, dict):
+        raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
+    if record.get("video") or record.get("videos"):
+        raise FieldError(
+            "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
+        )
+    conversation = _conversation(record)
+    references = pictures_of(record, spec, image_root)
+    questions = _with_markers(conversation.questions, len(references))
+    sizes = _sizes(record, spec, references)
+    space = _space(spec, sizes)
+    turns = tuple(
+        _turn(question, answer, task, space) for question, answer in zip(questions, conversation.answers, strict=True)
+    )
+    extra = {key: value for key, value in record.items() if key not in _READ_FIELDS}
+    if conversation.system:
+        extra["system"] = conversation.system
+    return Sample(
+        id=_name(record) or _generated_name(record, index),
+        task=task.name,
+        dataset=spec.name,
+        images=references,
+        turns=turns,
+        size=sizes.stored,
+        raw_answer=conversation.answers[-1],
+        episode=str(record.get("episode", "")),
+        extra=extra,
+    )
+
+
+def _name(record: object) -> str:
+    """The record's own id as text; empty if it has none."""
+    name = record.get("id") if isinstance(record, dict) else None
+    return str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else ""
+
+
+def _generated_name(record: Mapping[str, object], index: int) -> str:
+    """A name for a record without one: its position and a digest of its content, the same at every reading."""
+    text = json.dumps(record, sort_keys=True, ensure_ascii=True)
+    return f"{index}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _conversation(record: Mapping[str, Any]) -> _Conversation:
+    for field, role, text in (("conversations", "from", "value"), ("messages", "role", "content")):
+        if record.get(field) is not None:
+            return _dialogue(record, field, role, text)
+    if record.get("question") is None:
+        raise FieldError(
+            "conversations", "is missing; a record has conversations, messages, or question and ground_truth"
+        )
+    question = _text("question", record["question"])
+    return _Conversation([question], [_reference(record)], "")
+
+
+def _dialogue(record: Mapping[str, Any], field: str, role_key: str, text_key: str) -> _Conversation:
+    entries = record[field]
+    if not isinstance(entries, list) or not entries:
+        raise FieldError(field, f"is {_kind(entries)}; a list of messages is expected")
+    said: dict[str, list[str]] = {"user": [], "assistant": [], "system": []}
+    for number, entry in enumerate(entries):
+        role, text = _message(f"{field}[{number}]", entry, role_key, text_key)
+        expected = "assistant" if len(said["user"]) > len(said["assistant"]) else "user"
+        if role != expected and not (role == "system" and number == 0):
+            raise FieldError(f"{field}[{number}]", f"is from the {role}, but the {expected}'s turn is due")
+        said[role].append(text)
+    if len(said["user"]) > len(said["assistant"]):
+        said["assistant"].append(_reference(record, f"the last question of {field} has no answer, and there is no gt"))
+    if not said["user"]:
+        raise FieldError(field, "holds no question")
+    return _Conversation(said["user"], said["assistant"], "\n".join(said["system"]))
+
+
+def _message(field: str, entry: object, role_key: str, text_key: str) -> tuple[str, str]:
+    if not isinstance(entry, dict):
+        raise FieldError(field, f"is {_kind(entry)}; an object with '{role_key}' and '{text_key}' is expected")
+    said_by = entry.get(role_key)
+    role = "system" if said_by == "system" else _ROLES.get(said_by) if isinstance(said_by, str) else None
+    if role is None:
+        known = ", ".join((*_ROLES, "system"))
+        raise FieldError(f"{field}.{role_key}", f"is {said_by!r}; one of {known} is expected")
+    text = _text(f"{field}.{text_key}", entry.get(text_key))
+    if role != "user" and IMAGE_MARKER in text:
+        raise FieldError(f"{field}.{text_key}", f"holds {IMAGE_MARKER} outside a question")
+    return role, text
+
+
+def _reference(record: Mapping[str, Any], missing: str = "is missing") -> str:
+    """The answer of a record that keeps it apart from the conversation; lists and numbers as the JSON they are."""
+    for field in _ANSWER_FIELDS:
+        value = record.get(field)
+        if value is not None:
+            return _text(field, value if isinstance(value, str) else json.dumps(value))
+    raise FieldError("ground_truth", missing)
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise FieldError(field, f"is {_kind(value)}; text is expected")
+    token = _SPECIAL_TOKEN.search(value)
+    if token:
+        raise FieldError(field, f"holds the special token {token[0]}, which a model would obey instead of read")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise FieldError(field, "holds half of a surrogate pair, which is no character")
+    return value
+
+
+def pictures_of(record: Mapping[str, Any], spec: DatasetSpec, root: Path) -> tuple[ImageRef, ...]:
+    """The pictures a record names, with the size it states. Raises `FieldError` where it names them wrongly."""
+    given = [field for field in _IMAGE_FIELDS if record.get(field) is not None]
+    if not given:
+        return ()
+    if len(given) > 1:
+        raise FieldError(given[0], f"stands beside '{given[1]}'; pictures are named in one of them")
+    value = record[given[0]]
+    paths = value if isinstance(value, list) else [value]
+    for path in paths:
+        if not isinstance(path, str) or not path:
+            raise FieldError(given[0], f"holds {path!r}; the path of a picture is expected")
+    sizes = [_declared_size(record, spec), *[None] * len(paths)]
+    return tuple(
+        ImageRef(root, _stripped(given[0], path, spec.strip_prefix), size)
+        for path, size in zip(paths, sizes, strict=False)
+    )
+
+
+def _stripped(field: str, path: str, prefix: str) -> str:
+    if not path.startswith(prefix):
+        raise FieldError(field, f"'{path}' does not start with '{prefix}', which the dataset's strip_prefix takes off")
+    return path[len(prefix) :]
+
+
+def _declared_size(record: Mapping[str, Any], spec: DatasetSpec) -> ImageSize | None:
+    for fields in _SIZE_FIELDS:
+        found = _two_sizes(record, fields)
+        if found is not None:
+            return found
+    return ImageSize(*spec.image_size) if spec.image_size else None
+
+
+def _two_sizes(record: Mapping[str, Any], fields: tuple[str, str]) -> ImageSize | None:
+    """Width and height from two fields that are there together or not at all."""
+    width, height = fields
+    if record.get(width) is None and record.get(height) is None:
+        return None
+    return ImageSize(_side(width, record.get(width)), _side(height, record.get(height)))
+
+
+def _side(field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 or not 1 <= value <= 10**6:
+        raise FieldError(field, f"is {value!r:.40}; a size in pixels is expected")
+    return int(value)
+
+
+def _with_markers(questions: list[str], pictures: int) -> list[str]:
+    """The questions with one marker per picture; a record without any gets them in front of its first question."""
+    markers = sum(question.count(IMAGE_MARKER) for question in questions)
+    if markers == 0 and pictures:
+        return [f"{IMAGE_MARKER}\n" * pictures + questions[0], *questions[1:]]
+    if markers != pictures:
+        raise FieldError("images", f"names {pictures} pictures, but the text has {markers} {IMAGE_MARKER} markers")
+    return questions
+
+
+def _sizes(record: Mapping[str, Any], spec: DatasetSpec, references: tuple[ImageRef, ...]) -> _Sizes:
+    if not references:
+        return _Sizes(None, None)
+    stored = references[0].size
+    if stored is None:
+        try:
+            stored = images.size(references[0])
+        except DataError as error:
+            raise FieldError("images", f"the record does not say w and h, and {error}") from error
+    processed = None
+    if spec.format is CoordinateFormat.RESIZED:
+        processed = _two_sizes(record, ("new_w", "new_h"))
+        if processed is None and spec.resize_limits:
+            processed = smart_resize(stored, min_pixels=spec.resize_limits[0], max_pixels=spec.resize_limits[1])
+    return _Sizes(stored, processed)
+
+
+def _space(spec: DatasetSpec, sizes: _Sizes) -> Space | None:
+    if sizes.stored is None:
+        return None
+    if spec.format is CoordinateFormat.RESIZED and sizes.processed is None:
+        raise FieldError(
+            "new_w",
+            "is missing, and coordinates in 'resized' format need new_w and new_h (or the dataset's resize_limits)",
+        )
+    return Space(spec.format, sizes.stored, sizes.processed)
+
+
+def _turn(question: str, answer: str, task: Task, space: Space | None) -> Turn:
+    read = task.read(answer, space)
+    if isinstance(read, Unparsed):
+        raise FieldError("answer", f"{answer[:80]!r} is not read as {task.name}: {read.reason}")
+    return Turn(_question(question, task, space), read)
+
+
+def _question(text: str, task: Task, space: Space | None) -> Question:
+    if not task.places_in_question or space is None:
+        return (text,)
+    return find_places(text, space)
+
+
+def _kind(value: object) -> str:
+    """A JSON value's kind, for a sentence."""
+    if value is None:
+        return "missing"
+    if value in ([], {}, ""):
+        return "empty"
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
+    return kinds.get(type(value), type(value).__name__)

@@ -1,0 +1,256 @@
+"""Which datasets there are and where they lie: data in YAML files, not code.
+
+A catalog file maps names to entries. Its paths are relative to one data root (`ROBOINTER_DATA`, or `data.root=` in a
+recipe), or to the folder of the file itself where it says `root: .`. `{format}` inside a path stands for the published
+name of the coordinate format, and `name@llava_format` asks for an entry in another format than its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from robointervlm.core.coordinates import CoordinateFormat
+from robointervlm.core.errors import DataError, RecipeError
+
+ROOT_VARIABLE = "ROBOINTER_DATA"
+_BUILT_IN = Path(__file__).parent / "catalog"
+_FORMAT = "{format}"
+
+Coordinates = Literal["pixel", "unit", "per_mille", "resized", "origin_format", "llava_format", "smart_resize_format"]
+Split = Literal["train", "val", "test"]
+
+# The folder each format is published under; 0-1000 is not published and has none of its own.
+_FOLDERS = {
+    CoordinateFormat.PIXEL: "origin_format",
+    CoordinateFormat.UNIT: "llava_format",
+    CoordinateFormat.RESIZED: "smart_resize_format",
+    CoordinateFormat.PER_MILLE: "per_mille",
+}
+
+
+class DatasetSpec(BaseModel):
+    """Where the samples of one task lie and how the numbers in them are meant.
+
+    Attributes:
+        annotations: the annotation file, or several candidates of which the first that exists is read.
+        images: the folder that the picture paths of the records are relative to.
+        strip_prefix: a leading part of the picture paths that is not there on disk, such as `demo/images/`.
+        coordinates: the format of the numbers in questions and answers.
+        image_size: width and height of every picture, for records that do not say; without it the pictures are asked.
+        resize_limits: min_pixels and max_pixels of the processor that `resized` numbers were made for; needed only
+            where records lack new_w and new_h.
+        root: what relative paths are relative to, if not the data root; set by a catalog file's own `root`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    task: str
+    annotations: tuple[str, ...] = Field(min_length=1)
+    images: str = "."
+    strip_prefix: str = ""
+    coordinates: Coordinates = "pixel"
+    image_size: tuple[int, int] | None = None
+    resize_limits: tuple[int, int] | None = None
+    split: Split = "train"
+    source: str = ""
+    licence: str = "not stated"
+    notes: str = ""
+    root: Path | None = None
+
+    @field_validator("annotations", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def format(self) -> CoordinateFormat:
+        """The coordinate format of the numbers."""
+        return CoordinateFormat.named(self.coordinates)
+
+    def candidates(self, root: Path | None) -> tuple[Path, ...]:
+        """The annotation files that may hold this dataset, in the order they are tried."""
+        return tuple(self._under(root, path.replace(_FORMAT, _FOLDERS[self.format])) for path in self.annotations)
+
+    def annotation_file(self, root: Path | None) -> Path:
+        """The annotation file, the first candidate that exists; a `DataError` names all of them."""
+        candidates = self.candidates(root)
+        for path in candidates:
+            if path.is_file():
+                return path
+        raise DataError(
+            f"dataset '{self.name}': no annotation file; looked for {', '.join(map(str, candidates))}. "
+            f"Set {ROOT_VARIABLE} (or data.root=) to the folder that holds it."
+        )
+
+    def image_root(self, root: Path | None) -> Path:
+        """The folder that picture paths are relative to."""
+        return self._under(root, self.images)
+
+    def in_format(self, coordinates: str) -> DatasetSpec:
+        """This dataset as published in another coordinate format; its name becomes `name@format`."""
+        if not any(_FORMAT in path for path in self.annotations):
+            raise RecipeError(
+                f"dataset '{self.name}' exists in one coordinate format only ({self.coordinates}), "
+                f"so '{self.name}@{coordinates}' does not."
+            )
+        wanted = CoordinateFormat.named(coordinates)
+        return self.model_copy(update={"name": f"{self.name}@{coordinates}", "coordinates": wanted.value})
+
+    def _under(self, root: Path | None, path: str) -> Path:
+        if Path(path).is_absolute():
+            return Path(path)
+        base = self.root or data_root(root)
+        if base is None:
+            raise RecipeError(
+                f"dataset '{self.name}': '{path}' is relative and no data root is known. "
+                f"Set {ROOT_VARIABLE} to the folder of your datasets, or pass data.root=FOLDER."
+            )
+        return base / path
+
+
+def data_root(explicit: Path | None = None) -> Path | None:
+    """The one folder that dataset paths are relative to: the given one, else `ROBOINTER_DATA`, else None."""
+    if explicit is not None:
+        return explicit
+    named = os.environ.get(ROOT_VARIABLE, "")
+    return Path(named).expanduser() if named else None
+
+
+def spec_of_file(
+    file: Path, *, task: str, images: Path | None = None, coordinates: Coordinates = "pixel", name: str = ""
+) -> DatasetSpec:
+    """A dataset that is in no catalog: one annotation file, its pictures relative to `images` or to its own folder."""
+    file = file.absolute()
+    folder = (images or file.parent).absolute()
+    return DatasetSpec(
+        name=name or file.stem, task=task, annotations=(str(file),), images=str(folder), coordinates=coordinates
+    )
+
+
+class Catalog(Mapping[str, DatasetSpec]):
+    """Datasets by name, from the built-in YAML files and any folders (or files) of the user's own."""
+
+    def __init__(self, *extra: Path, built_in: bool = True) -> None:
+        self._entries: dict[str, DatasetSpec] = {}
+        self._aliases: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        for place in ((_BUILT_IN,) if built_in else ()) + extra:
+            for file in _yaml_files(place):
+                self._read(file)
+        for alias, target in self._aliases.items():
+            if target not in self._entries:
+                raise RecipeError(f"{self._files[alias]}: '{alias}' is an alias of '{target}', which is not there.")
+
+    def __getitem__(self, name: str) -> DatasetSpec:
+        """The dataset of this name or alias, or `name@format`; a `RecipeError` names the nearest names otherwise."""
+        base, at, coordinates = name.partition("@")
+        spec = self._entries.get(self._aliases.get(base, base))
+        if spec is None:
+            raise RecipeError(f"dataset '{base}' is not in the catalog; {self._nearest(base)}")
+        return spec.in_format(coordinates) if at else spec
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._aliases
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Second names of datasets: alias to name."""
+        return self._aliases
+
+    def file_of(self, name: str) -> Path:
+        """The catalog file that defines this name."""
+        return self._files[name]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every name that can be asked for, aliases included."""
+        return (*self._entries, *self._aliases)
+
+    def _nearest(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self.names, n=3)
+        known = f"nearest: {', '.join(close)}." if close else "`robointer data list` shows the names."
+        return f"{known} A name may end in %N, the percentage to take; --catalog FOLDER adds datasets of your own."
+
+    def _read(self, file: Path) -> None:
+        entries = _mapping(file)
+        root = entries.pop("root", None)
+        if root is not None and not isinstance(root, str):
+            raise RecipeError(f"{file}: 'root' is a folder, relative to this file; got {root!r}.")
+        base = (file.parent / root).absolute() if root is not None else None
+        for name, entry in entries.items():
+            if name in self._files:
+                raise RecipeError(f"dataset '{name}' is defined in both {self._files[name]} and {file}; rename one.")
+            self._files[name] = file
+            if isinstance(entry, dict) and set(entry) == {"alias_of"}:
+                self._aliases[name] = str(entry["alias_of"])
+            else:
+                self._entries[name] = _spec(file, name, entry, base)
+
+
+def _yaml_files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise RecipeError(f"catalog '{place}' does not exist; give a folder of YAML files, or one such file.")
+    return sorted(path for path in place.iterdir() if path.suffix in {".yaml", ".yml"})
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, for which a key that stands twice in one mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key}' stands here twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RecipeError(f"catalog {file} cannot be read: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise RecipeError(f"catalog {file} maps dataset names to entries; got {type(content).__name__}.")
+    return content
+
+
+def _spec(file: Path, name: str, entry: object, root: Path | None) -> DatasetSpec:
+    if not isinstance(entry, dict):
+        raise RecipeError(f"{file}: '{name}' has fields such as task and annotations; got {entry!r}.")
+    if set("%@, ") & set(name):
+        raise RecipeError(f"{file}: the name '{name}' holds one of % @ , or a space, which mixtures give a meaning to.")
+    try:
+        return DatasetSpec(**{"name": name, "root": root, **entry})
+    except ValidationError as error:
+        raise RecipeError(f"{file}: '{name}': {_reasons(error)}") from error
+
+
+def _reasons(error: ValidationError) -> str:
+    fields = list(DatasetSpec.model_fields)
+    reasons = []
+    for item in error.errors():
+        field = ".".join(map(str, item["loc"]))
+        near = difflib.get_close_matches(field, fields, n=1) if item["type"] == "extra_forbidden" else []
+        reasons.append(f"{field}: {item['msg']}" + (f" (did you mean {near[0]}?)" if near else ""))
+    return "; ".join(reasons)

@@ -1,0 +1,274 @@
+"""Builds a data set of simulated episodes in the published RoboInter-VQA layout.
+
+Every episode is a function of (seed, number), is made by one process, and leaves one shard when it is complete; the
+published files are put together from the shards in episode order. Therefore the number of processes and interruptions
+change nothing, to the byte.
+"""
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.errors import DataError, ExhaustedError
+from robointervlm.episodes.episode import as_json
+from robointervlm.episodes.questions import records
+from robointervlm.episodes.sim.simulate import SimConfig, simulate
+from robointervlm.episodes.sim.stage import load_mujoco
+
+Split = Literal["train", "val"]
+
+# Raised whenever the same seed gives other pictures, labels or questions than before.
+EDITION = 3
+# Validation episodes are numbered from here, so that no seed gives an episode to both sides.
+VAL_START = 1_000_000
+SOURCE = "sim"
+
+_BOX = "Generation/meta/{split}/sim/origin_format/full_single_multi_contact_obj_"
+FILES: dict[str, str] = {
+    "current_box": _BOX + "current_box_qa.json",
+    "final_box": _BOX + "final_box_qa.json",
+    "contact_box": _BOX + "contact_box_qa.json",
+    "gripper_det": _BOX + "gripper_det_qa.json",
+    "contact_point": _BOX + "contact_point_qa.json",
+    "traj": _BOX + "traj_qa.json",
+    "traj_wo_init_pos": _BOX + "traj_qa_wo_init_pos.json",
+    "traj_direction_choice": "Understanding/meta/{split}/sim/traj_direction_choice.json",
+    "contact_decide": "Understanding/meta/{split}/sim/contact_decide.json",
+    "grounding": "Understanding/meta/{split}/sim/grounding_qa.json",
+}
+EPISODES_FILE = "Episodes/meta/{split}/sim/episodes.jsonl"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What a data set consists of; equal configurations give equal files."""
+
+    seed: int = 0
+    train_episodes: int = 0
+    val_episodes: int = 0
+    size: ImageSize = ImageSize(196, 112)
+    frames: int = 6
+    failure_share: float = 0.15
+
+    def __post_init__(self) -> None:
+        counts = (self.train_episodes, self.val_episodes)
+        if self.seed < 0:
+            raise DataError(f"seed {self.seed} is negative; use 0 or more.")
+        if min(counts) < 0 or max(counts) < 1:
+            raise DataError(f"{counts[0]} training and {counts[1]} validation episodes: ask for at least one.")
+        if max(counts) > VAL_START:
+            raise DataError(f"{max(counts)} episodes are more than {VAL_START}; use another seed for the rest.")
+        if min(self.size) < 56:
+            raise DataError(
+                f"image size {tuple(self.size)} is too small to show anything: at least 56 pixels each way."
+            )
+        if self.frames < 2 or not 0 <= self.failure_share <= 1:
+            raise DataError(f"{self.frames} frames, failure share {self.failure_share}: at least 2, and 0 to 1.")
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": SOURCE,
+            "edition": EDITION,
+            "seed": self.seed,
+            "train_episodes": self.train_episodes,
+            "val_episodes": self.val_episodes,
+            "size": list(self.size),
+            "frames": self.frames,
+            "failure_share": self.failure_share,
+        }
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build left: numbers of records by split and task, episodes made now and found ready, time taken."""
+
+    root: Path
+    records: dict[str, dict[str, int]]
+    made: int
+    reused: int
+    seconds: float
+
+
+def build(
+    config: BuildConfig, root: Path, *, workers: int | None = None, console: Console | None = None
+) -> BuildReport:
+    """Writes the data set to ``root`` and returns what was made; finishes a build that was interrupted.
+
+    ``workers`` processes share the work, by default one per processor. Raises `DataError` if ``root`` holds a data set
+    of another configuration or other files.
+    """
+    load_mujoco()
+    began = time.monotonic()
+    console = console or Console(stderr=True)
+    _claim(root, config)
+    jobs = [("train", n) for n in range(config.train_episodes)]
+    jobs += [("val", VAL_START + n) for n in range(config.val_episodes)]
+    missing = [(split, number) for split, number in jobs if not _shard(root, split, number).is_file()]
+    console.print(
+        f"Simulated tabletop: {len(jobs)} episodes into {root} ({len(jobs) - len(missing)} already there).",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    _make_all(config, root, missing, workers=workers or os.cpu_count() or 1, console=console)
+    counts = {split: _assemble(root, [n for s, n in jobs if s == split], split) for split in ("train", "val")}
+    counts = {split: count for split, count in counts.items() if count}
+    return BuildReport(root, counts, len(missing), len(jobs) - len(missing), time.monotonic() - began)
+
+
+def _claim(root: Path, config: BuildConfig) -> None:
+    """Writes the manifest, or checks that the one there asks for the same."""
+    manifest = root / "manifest.json"
+    wanted = config.as_json()
+    if manifest.is_file():
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError:
+            raise DataError(f"{manifest} is not JSON; remove {root} or build into another folder.") from None
+        if found != wanted:
+            names = [name for name in wanted if found.get(name) != wanted[name]]
+            changes = ", ".join(f"{name} is {found.get(name)} there and {wanted[name]} now" for name in names)
+            raise DataError(f"{root} holds another data set: {changes}. Build into another folder or remove this one.")
+        return
+    if root.exists() and any(path.name != ".manifest.json.partial" for path in root.iterdir()):
+        raise DataError(f"{root} is not empty and holds no manifest.json; build into a new folder.")
+    _write(manifest, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def _make_all(config: BuildConfig, root: Path, jobs: list[tuple[str, int]], *, workers: int, console: Console) -> None:
+    with _progress(console, len(jobs)) as advance:
+        if min(workers, len(jobs)) <= 1:
+            for split, number in jobs:
+                make_episode(config, root, split, number)
+                advance()
+            return
+        context = multiprocessing.get_context("spawn")
+        with _single_threaded_children():
+            pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent)
+            futures = [pool.submit(make_episode, config, root, split, number) for split, number in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance()
+        except BrokenProcessPool:
+            raise ExhaustedError(
+                f"a process of {workers} died while building {root}, most likely for lack of memory; "
+                "run the same command again with fewer workers, it goes on where it stopped."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes started inside use one thread each; the arrays here are too small for more."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> None:
+    """Simulates one episode and writes its pictures, then its shard, which says that it is complete."""
+    episode = simulate(config.seed, number, SimConfig(config.size, config.frames, config.failure_share))
+    pictures = []
+    for frame in episode.frames:
+        path = f"Generation/image/{split}/sim/{episode.id}/{frame.index:03d}.png"
+        png = io.BytesIO()
+        Image.fromarray(np.asarray(frame.picture)).save(png, format="PNG")
+        _write(root / path, png.getvalue())
+        pictures.append(path)
+    shard = {"episode": as_json(episode, pictures), "records": records(episode, pictures)}
+    _write(_shard(root, split, number), json.dumps(shard).encode())
+
+
+def _shard(root: Path, split: str, number: int) -> Path:
+    return root / ".shards" / split / f"{number:07d}.json"
+
+
+def _assemble(root: Path, numbers: list[int], split: str) -> dict[str, int]:
+    """Puts the published files of a split together; returns the number of records by task."""
+    if not numbers:
+        return {}
+    rows: dict[str, list[str]] = {task: [] for task in FILES}
+    episodes = []
+    for number in numbers:
+        shard = json.loads(_shard(root, split, number).read_text(encoding="utf-8"))
+        episodes.append(json.dumps(shard["episode"]))
+        for task, made in shard["records"].items():
+            rows[task] += [json.dumps(record) for record in made]
+    for task, lines in rows.items():
+        _write(root / FILES[task].format(split=split), ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+    _write(root / EPISODES_FILE.format(split=split), ("\n".join(episodes) + "\n").encode())
+    return {task: len(lines) for task, lines in rows.items()}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either absent or complete; a repeated write reuses what an interrupted one left."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ExhaustedError(
+                f"no space left while writing {path}; free some and run the same command again."
+            ) from None
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each episode: a live bar on a terminal, else a line every tenth of the work."""
+    if console.is_terminal:
+        columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("episodes", total=total)
+            yield lambda: bar.advance(task)
+        return
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if done == total or done * 10 // total > (done - 1) * 10 // total:
+            console.print(f"{done}/{total} episodes", highlight=False)
+
+    yield advance

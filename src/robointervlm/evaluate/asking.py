@@ -1,0 +1,168 @@
+"""A sample as it is put to one model: its text in the model's coordinates, and the key its answer is kept under."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.errors import DataError, RefusedError
+from robointervlm.core.prompt import Decoding, Message, Prompt
+from robointervlm.core.sample import ImageRef, Sample, written_question
+from robointervlm.core.writing import answer_to_json
+from robointervlm.data import images
+from robointervlm.evaluate.questions import Question, Unreadable
+from robointervlm.evaluate.recipe import DecodingSettings
+from robointervlm.evaluate.records import SCHEMA, Requested, Status, digest
+from robointervlm.models.model import Model
+from robointervlm.tasks import Task, styled, task_named
+
+
+class Problem(NamedTuple):
+    """Why a question ends without an answer."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question ready to be asked, or the `problem` that keeps it from being asked.
+
+    `space` is the coordinates in which the model is asked and answers; None without a picture.
+    """
+
+    requested: Requested
+    task: Task
+    references: tuple[ImageRef, ...]
+    messages: tuple[Message, ...]
+    space: Space | None
+    decoding: Decoding
+    problem: Problem | None = None
+
+    def prompt(self) -> Prompt:
+        """The prompt with its pictures loaded. Raises `DataError` or `RefusedError` for a picture that is not good."""
+        return Prompt(self.messages, tuple(images.load(ref) for ref in self.references))
+
+
+class _PictureFacts(NamedTuple):
+    size: ImageSize
+    digest: str
+
+
+class Asker:
+    """Prepares samples for one model; pictures that samples share are looked at once."""
+
+    def __init__(self, model: Model, settings: DecodingSettings, style: str) -> None:
+        self._model = model
+        self._settings = settings
+        self._style = style
+        self._facts: dict[ImageRef, _PictureFacts] = {}
+
+    def asked(self, question: Question) -> Asked:
+        """The question as it is put to the model, its pictures checked and hashed but not decoded."""
+        task = task_named(question.task)
+        if isinstance(question, Unreadable):
+            return _not_asked(question, task)
+        return self._asked(question, task)
+
+    def _asked(self, sample: Sample, task: Task) -> Asked:
+        decoding = self._settings.decoding(task)
+        try:
+            facts = [self._picture_facts(ref) for ref in sample.images]
+            space = self._space(sample, facts)
+            messages = self._messages(sample, task, space)
+            problem = None
+        except (DataError, RefusedError) as error:
+            facts, space, messages = [], None, ()
+            problem = Problem("refused" if isinstance(error, RefusedError) else "input_error", one_line(error))
+        key = self._key(sample, facts, messages, space=space, decoding=decoding)
+        return Asked(requested_of(sample, key), task, sample.images, messages, space, decoding, problem)
+
+    def _space(self, sample: Sample, facts: list[_PictureFacts]) -> Space | None:
+        if not facts:
+            return None
+        size = facts[0].size
+        if sample.size is not None and sample.size != size:
+            raise DataError(
+                f"the annotation says the picture is {sample.size.width}x{sample.size.height}, "
+                f"{sample.images[0].path} is {size.width}x{size.height}."
+            )
+        return Space(self._model.coordinates, size, self._model.processed_size(size))
+
+    def _messages(self, sample: Sample, task: Task, space: Space | None) -> tuple[Message, ...]:
+        system = sample.extra.get("system")
+        messages = [Message("system", system)] if isinstance(system, str) and system else []
+        for turn in sample.turns[:-1]:
+            messages.append(Message("user", written_question(turn.question, space)))
+            messages.append(Message("assistant", task.write(turn.answer, space)))
+        messages.append(Message("user", styled(written_question(sample.question, space), self._style)))
+        return tuple(messages)
+
+    def _picture_facts(self, ref: ImageRef) -> _PictureFacts:
+        if ref not in self._facts:
+            size = images.size(ref)  # refuses what is no picture before a byte of it is hashed
+            with images.locate(ref).open("rb") as file:
+                self._facts[ref] = _PictureFacts(size, hashlib.file_digest(file, "sha256").hexdigest())
+        return self._facts[ref]
+
+    def _key(
+        self,
+        sample: Sample,
+        facts: list[_PictureFacts],
+        messages: tuple[Message, ...],
+        *,
+        space: Space | None,
+        decoding: Decoding,
+    ) -> str:
+        """Differs whenever the answer may: schema, question, picture bytes, decoding, model, coordinates, sizes."""
+        return digest(
+            [
+                SCHEMA,
+                sample.task,
+                sample.id,
+                [ref.path for ref in sample.images] if not facts else [fact.digest for fact in facts],
+                [[message.role, message.text] for message in messages],
+                [decoding.max_new_tokens, decoding.temperature, decoding.seed],
+                self._model.fingerprint,
+                self._model.coordinates.value,
+                None if space is None else [space.image, space.processed],
+            ]
+        )
+
+
+def _not_asked(question: Unreadable, task: Task) -> Asked:
+    requested = Requested(
+        key=digest([SCHEMA, "unreadable", question.task, question.dataset, question.id, question.reason]),
+        id=question.id,
+        dataset=question.dataset,
+        task=question.task,
+        episode="",
+        images=(),
+        image_size=None,
+        answer=None,
+        raw_answer="",
+    )
+    return Asked(requested, task, (), (), None, Decoding(), Problem("input_error", question.reason))
+
+
+def requested_of(sample: Sample, key: str) -> Requested:
+    """The sample's entry in the list of requested questions."""
+    return Requested(
+        key=key,
+        id=sample.id,
+        dataset=sample.dataset,
+        task=sample.task,
+        episode=sample.episode,
+        images=tuple((str(ref.root), ref.path) for ref in sample.images),
+        image_size=None if sample.size is None else (sample.size.width, sample.size.height),
+        answer=answer_to_json(sample.answer),
+        raw_answer=sample.raw_answer,
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line and of a bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else text[:499] + "…"

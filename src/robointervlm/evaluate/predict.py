@@ -1,0 +1,262 @@
+"""Asks a model every question of a recipe and keeps each reply the moment it is there.
+
+A run can be killed at any moment and goes on with the same command: what is in `records.jsonl` is not asked again
+unless the question, the picture, the decoding or the model changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robointervlm.core.answer import Unparsed
+from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError
+from robointervlm.core.prompt import Prompt, Reply
+from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
+from robointervlm.evaluate.questions import Question, questions_of
+from robointervlm.evaluate.recipe import EvaluationRecipe
+from robointervlm.evaluate.records import (
+    ANSWERED,
+    RECORDS,
+    SCHEMA,
+    RequestedList,
+    Status,
+    write_requested,
+)
+from robointervlm.models.model import Model, load_model
+from robointervlm.runs.journal import Entry, Journal, read_journal
+from robointervlm.runs.log import console
+from robointervlm.runs.run import Run
+from robointervlm.runs.signals import StopRequested, stopping_on_signals
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many of the requested questions ended in which status; `reused` ones were answered by an earlier call."""
+
+    folder: Path
+    counts: Mapping[str, int]
+    reused: int
+
+    @property
+    def requested(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def error_rate(self) -> float:
+        """The share of questions that got no answer at all."""
+        failed = sum(count for status, count in self.counts.items() if status not in ANSWERED)
+        return failed / self.requested if self.requested else 0.0
+
+
+def predict(
+    recipe: EvaluationRecipe, *, model: Model | None = None, samples: Sequence[Question] | None = None
+) -> Outcome:
+    """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`.
+
+    `model` and `samples` stand in for what the recipe names, for callers that have them at hand. Raises `StopRequested`
+    when told to stop, and `RecipeError` if another process is writing the run.
+    """
+    with stopping_on_signals():
+        questions = questions_of(recipe) if samples is None else list(samples)[: recipe.limit]
+        if not questions:
+            raise DataError("there is nothing to ask: the data holds no sample.")
+        with Run.opened(recipe.run.dir, recipe) as run:
+            answering = model if model is not None else load_model(recipe.model)
+            asked = _prepared(questions, answering, recipe)
+            logger.info("asking %s %d questions, into %s", answering.name, len(asked), run.folder)
+            write_requested(run.folder, _requested_list(asked, answering, recipe))
+            with Journal(run.folder / RECORDS) as journal:
+                return _answered(asked, answering, journal, batch_size=recipe.batch_size)
+
+
+def _prepared(questions: Sequence[Question], model: Model, recipe: EvaluationRecipe) -> list[Asked]:
+    asker = Asker(model, recipe.decoding, recipe.style)
+    with _progress() as progress:
+        return [asker.asked(each) for each in progress.track(questions, description="checking the pictures")]
+
+
+def _requested_list(asked: Sequence[Asked], model: Model, recipe: EvaluationRecipe) -> RequestedList:
+    named = {"name": model.name, "fingerprint": model.fingerprint, "coordinates": model.coordinates.value}
+    decoding = recipe.decoding.model_dump(mode="json")
+    return RequestedList(named, decoding, recipe.style, tuple(each.requested for each in asked))
+
+
+def _answered(asked: Sequence[Asked], model: Model, journal: Journal, *, batch_size: int) -> Outcome:
+    known = {str(entry["key"]): str(entry["status"]) for entry in journal.entries}
+    unique = {each.requested.key: each for each in asked}
+    waiting = [each for key, each in unique.items() if known.get(key) not in ANSWERED]
+    reused = sum(known.get(each.requested.key) in ANSWERED for each in asked)
+    if journal.entries:
+        logger.info("%d of %d questions were answered by an earlier run and are kept.", reused, len(asked))
+    with _progress() as progress:
+        bar = progress.add_task("answering", total=len(unique), completed=len(unique) - len(waiting))
+        work = _Answering(model, journal, known, batch_size=batch_size, advance=lambda: progress.advance(bar))
+        try:
+            work.answer_all(waiting)
+        except StopRequested as stop:
+            kept = {entry["key"] for entry in read_journal(journal.path).entries if entry["status"] in ANSWERED}
+            done = sum(each.requested.key in kept for each in asked)
+            raise StopRequested(stop.number, f"rerun the same command to go on; {done} of {len(asked)} done.") from None
+    counts = Counter(known[each.requested.key] for each in asked)
+    logger.info("finished: %s.", ", ".join(f"{count} {status}" for status, count in counts.items()))
+    return Outcome(journal.path.parent, dict(counts), reused)
+
+
+class _Answering:
+    """The loop over batches. `statuses` is kept up to date with what is on the disk."""
+
+    def __init__(
+        self,
+        model: Model,
+        journal: Journal,
+        statuses: dict[str, str],
+        *,
+        batch_size: int,
+        advance: Callable[[], object],
+    ) -> None:
+        self._model = model
+        self._journal = journal
+        self._statuses = statuses
+        self._batch_size = batch_size
+        self._advance = advance
+        self._said_at = time.monotonic()
+
+    def answer_all(self, waiting: Sequence[Asked]) -> None:
+        # One batch is generated with one set of decoding settings; the order within them is that of the list.
+        queue = deque(sorted(waiting, key=lambda each: each.decoding.max_new_tokens))
+        while queue:
+            batch = [queue.popleft()]
+            while queue and len(batch) < self._batch_size and queue[0].decoding == batch[0].decoding:
+                batch.append(queue.popleft())
+            queue.extendleft(reversed(self._answer_batch(batch)))
+            self._say_so(len(waiting) - len(queue), len(waiting))
+
+    def _answer_batch(self, batch: Sequence[Asked]) -> Sequence[Asked]:
+        """Answers and records a batch; what has to be tried again in a smaller one is returned."""
+        ready: list[Asked] = []
+        prompts: list[Prompt] = []
+        for asked in batch:
+            prompt = _prompt(asked)
+            if isinstance(prompt, Problem):
+                self._record(asked, prompt)
+            else:
+                ready.append(asked)
+                prompts.append(prompt)
+        return self._ask(ready, prompts) if ready else ()
+
+    def _ask(self, ready: Sequence[Asked], prompts: Sequence[Prompt]) -> Sequence[Asked]:
+        try:
+            replies = self._model.answer(prompts, ready[0].decoding)
+            if len(replies) != len(prompts):
+                raise RuntimeError(f"{self._model.name} gave {len(replies)} replies to {len(prompts)} prompts")
+        except (RecipeError, ExhaustedError):
+            raise  # nothing that another question would fare better with, such as a refused key
+        except Exception as error:  # noqa: BLE001 - the boundary to a model: the failure becomes a counted value
+            return self._after_failure(ready, prompts, error)
+        for asked, reply in zip(ready, replies, strict=True):
+            self._record(asked, reply)
+        return ()
+
+    def _after_failure(self, ready: Sequence[Asked], prompts: Sequence[Prompt], error: Exception) -> Sequence[Asked]:
+        if len(ready) == 1:
+            self._record(ready[0], error)
+            return ()
+        if _out_of_memory(error):
+            self._batch_size = max(1, len(ready) // 2)
+            logger.warning("a batch of %d ran out of memory; going on with %d.", len(ready), self._batch_size)
+            return ready
+        logger.warning("a batch of %d failed (%s); asking one by one.", len(ready), one_line(error))
+        for asked, prompt in zip(ready, prompts, strict=True):
+            self._ask([asked], [prompt])
+        return ()
+
+    def _record(self, asked: Asked, result: Reply | Exception | Problem) -> None:
+        entry = record_of(asked, result)
+        self._journal.append(entry)
+        self._statuses[asked.requested.key] = str(entry["status"])
+        if entry["status"] not in ANSWERED:
+            logger.warning("%s %s: %s", asked.requested.id, entry["status"], entry["reason"])
+        self._advance()
+
+    def _say_so(self, done: int, total: int) -> None:
+        """A line every half minute where no progress bar is seen."""
+        if not console().is_terminal and time.monotonic() - self._said_at > 30:
+            self._said_at = time.monotonic()
+            logger.info("answered %d of %d", done, total)
+
+
+def _prompt(asked: Asked) -> Prompt | Problem:
+    if asked.problem is not None:
+        return asked.problem
+    try:
+        return asked.prompt()
+    except RefusedError as error:
+        return Problem("refused", one_line(error))
+    except DataError as error:
+        return Problem("input_error", one_line(error))
+
+
+def record_of(asked: Asked, result: Reply | Exception | Problem) -> Entry:
+    """The record of one answer or failure; with the requested list it can be scored without model and dataset."""
+    space = asked.space
+    text, problem = _read(asked, result)
+    reply = result if isinstance(result, Reply) else None
+    return {
+        "schema": SCHEMA,
+        **asdict(asked.requested),
+        "image_size": None if space is None else space.image,
+        "processed_size": None if space is None else space.processed,
+        "format": None if space is None else space.format.value,
+        "prompt": asked.messages[-1].text if asked.messages else "",
+        "history": [[message.role, message.text] for message in asked.messages[:-1]],
+        "reply": text,
+        "status": problem.status,
+        "reason": problem.reason,
+        "seconds": None if reply is None else round(reply.seconds, 6),
+        "input_tokens": None if reply is None else reply.input_tokens,
+        "output_tokens": None if reply is None else reply.output_tokens,
+        "finish_reason": None if reply is None else reply.finish_reason,
+    }
+
+
+def _read(asked: Asked, result: Reply | Exception | Problem) -> tuple[str | None, Problem]:
+    """The text of a result, and its status with the reason (empty for `ok`)."""
+    if isinstance(result, Problem):
+        return None, result
+    if isinstance(result, Exception):
+        status: Status = "refused" if isinstance(result, RefusedError) else "model_error"
+        return None, Problem(status, one_line(result))
+    if result.finish_reason == "refused":
+        return result.text, Problem("refused", "the model declined to answer")
+    if result.finish_reason == "error":
+        return result.text, Problem("model_error", "the model stopped with an error")
+    answer = asked.task.read(result.text, asked.space)
+    if isinstance(answer, Unparsed):
+        return result.text, Problem("unparsable", answer.reason)
+    return result.text, Problem("ok", "")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # By name, because torch.OutOfMemoryError cannot be imported here.
+    return any(kind.__name__ in {"MemoryError", "OutOfMemoryError"} for kind in type(error).__mro__)
+
+
+def _progress() -> Progress:
+    """A progress bar on standard error, unseen where that is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+        disable=not console().is_terminal,
+    )

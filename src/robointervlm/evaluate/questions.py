@@ -1,0 +1,79 @@
+"""The questions of a recipe: every record of its data, the ones that cannot be read included."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from robointervlm.core.errors import DataError
+from robointervlm.core.sample import Sample
+from robointervlm.data.annotations import RecordError
+from robointervlm.data.mixture import Mixture
+from robointervlm.data.spec import Catalog, DatasetSpec, spec_of_file
+from robointervlm.evaluate.recipe import Data, EvaluationRecipe
+from robointervlm.tasks import task_named
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record that no question could be made of. It was asked for, so it is counted, as `input_error`."""
+
+    id: str
+    dataset: str
+    task: str
+    reason: str
+
+
+Question = Sample | Unreadable
+
+
+def questions_of(recipe: EvaluationRecipe) -> list[Question]:
+    """Every question of the recipe's data, in order.
+
+    Raises `DataError` where no record at all can be read, which is a wrong recipe rather than a few bad records.
+    """
+    mixture = mixture_of(recipe.data)
+    count = len(mixture) if recipe.limit is None else min(recipe.limit, len(mixture))
+    questions = list(_read(mixture, count))
+    bad = [question for question in questions if isinstance(question, Unreadable)]
+    if bad and len(bad) == len(questions):
+        raise DataError(f"none of the {len(bad)} records can be read. The first: {bad[0].reason}")
+    for question in bad[:20]:
+        logger.warning("%s", question.reason)
+    if bad:
+        logger.warning(
+            "%d of %d records cannot be read; they count as input_error. `robointer data check` lists them.",
+            len(bad),
+            len(questions),
+        )
+    return questions
+
+
+def mixture_of(data: Data) -> Mixture:
+    """The recipe's data as a mixture: of catalogued datasets, or of the one file it names."""
+    if data.file is not None:
+        return Mixture([_spec_of(data)], seed=data.seed, root=data.root)
+    return Mixture(data.mixture, seed=data.seed, root=data.root, catalog=Catalog(*data.catalog))
+
+
+def _spec_of(data: Data) -> DatasetSpec:
+    assert data.file is not None
+    assert data.task is not None  # the recipe was checked
+    task_named(data.task)
+    if not data.file.is_file():
+        raise DataError(f"data.file: {data.file} does not exist.")
+    spec = spec_of_file(data.file, task=data.task, images=data.image_dir, coordinates=data.coordinates)
+    return spec.model_copy(update={"resize_limits": data.resize_limits})
+
+
+def _read(mixture: Mixture, count: int) -> Iterator[Question]:
+    for index in range(count):
+        try:
+            yield mixture[index]
+        except RecordError as error:
+            part, record = mixture.locate(index)
+            spec = mixture.datasets[part].spec
+            yield Unreadable(error.problem.id or f"record {record}", spec.name, spec.task, str(error))

@@ -1,0 +1,115 @@
+"""What a run writes about its questions: the list of what was asked for, and a record per answer.
+
+`requested.json` lists every question once, in order; it is the denominator. `records.jsonl` is the append-only journal
+of what came back, joined to the list by `key`; the last record of a key counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
+from robointervlm.core.errors import DataError
+from robointervlm.runs.files import write_atomically
+
+SCHEMA = 1
+RECORDS = "records.jsonl"
+REQUESTED = "requested.json"
+
+Status = Literal["ok", "unparsable", "model_error", "input_error", "refused", "missing"]
+STATUSES: tuple[Status, ...] = ("ok", "unparsable", "model_error", "input_error", "refused", "missing")
+"""What becomes of a question. `missing` is one that an unfinished run has not come to; it counts as a failure."""
+
+ANSWERED: frozenset[str] = frozenset({"ok", "unparsable"})
+"""The statuses that are final: asking again would cost the same answer again."""
+
+
+@dataclass(frozen=True)
+class Requested:
+    """One question of the list, with what is needed to score its answer without the dataset.
+
+    `answer` is the reference as `core.writing.answer_to_json` gives it, in pixels of the stored image, None for a
+    record that could not be read; `raw_answer` is the annotation's own text. `images` are (root, path) pairs.
+    """
+
+    key: str
+    id: str
+    dataset: str
+    task: str
+    episode: str
+    images: tuple[tuple[str, str], ...]
+    image_size: tuple[int, int] | None
+    answer: Mapping[str, object] | None
+    raw_answer: str
+
+
+@dataclass(frozen=True)
+class RequestedList:
+    """What a run was asked for: the model it names, how it asks, and every question."""
+
+    model: Mapping[str, object]
+    decoding: Mapping[str, object]
+    style: str
+    questions: tuple[Requested, ...]
+
+
+def digest(parts: Iterable[object]) -> str:
+    """A key that differs whenever one of these parts does."""
+    text = json.dumps(list(parts), ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def write_requested(folder: Path, requested: RequestedList) -> None:
+    """Writes the list, one question a line, so that two lists can be compared by eye."""
+    head = {"schema": SCHEMA, "model": requested.model, "decoding": requested.decoding, "style": requested.style}
+    lines = ",\n".join(json.dumps(asdict(question)) for question in requested.questions)
+    text = json.dumps(head)[:-1] + ',\n"questions": [\n' + lines + "\n]}\n"
+    write_atomically(folder / REQUESTED, text)
+
+
+def read_requested(folder: Path) -> RequestedList:
+    """The list of a run; a `DataError` if the folder holds none."""
+    path = folder / REQUESTED
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        questions = tuple(_requested(entry) for entry in content["questions"])
+        return RequestedList(content["model"], content["decoding"], content["style"], questions)
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not the folder of a prediction run: it has no {REQUESTED}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); rerun `robointer predict` with the same settings.") from None
+
+
+def _requested(entry: Mapping[str, object]) -> Requested:
+    values = dict(entry)
+    images = values.pop("images")
+    size = values.pop("image_size")
+    assert isinstance(images, Sequence)
+    return Requested(
+        **values,  # type: ignore[arg-type]
+        images=tuple((str(root), str(path)) for root, path in images),
+        image_size=_pair(size),
+    )
+
+
+def space_of(record: Mapping[str, object]) -> Space | None:
+    """The coordinates in which the model of a record answered; None for a question without a picture."""
+    size = _pair(record.get("image_size"))
+    if size is None:
+        return None
+    processed = _pair(record.get("processed_size"))
+    return Space(
+        CoordinateFormat(record["format"]), ImageSize(*size), None if processed is None else ImageSize(*processed)
+    )
+
+
+def _pair(value: object) -> tuple[int, int] | None:
+    if not isinstance(value, Sequence):
+        return None
+    width, height = value
+    return int(width), int(height)

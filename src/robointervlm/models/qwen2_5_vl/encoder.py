@@ -1,0 +1,145 @@
+"""Conversations and pictures as the tensors the network takes. No weights, so that a data-loading process can hold it.
+
+Shape suffixes: B batch, L tokens, P patches of all pictures, C values of a patch, N pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.prompt import Message, Picture, Prompt
+from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
+from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
+
+
+class Encoded(NamedTuple):
+    """One sample on its way into a batch: ids and labels of shape (L,), the patches and grid of each picture."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    patches: list[np.ndarray]
+    grids: list[Grid]
+
+
+@dataclass
+class Batch:
+    """Right-padded samples. No attention mask: under a causal mask, padding on the right changes nothing before it."""
+
+    ids_BL: Tensor
+    labels_BL: Tensor
+    positions_3BL: Tensor
+    patches_PC: Tensor | None
+    grids_N3: Tensor | None
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens have a label that the token before them predicts."""
+        return int((self.labels_BL[:, 1:] != IGNORED).sum())
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.ids_BL.numel()
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.ids_BL.to(device),
+            self.labels_BL.to(device),
+            self.positions_3BL.to(device),
+            None if self.patches_PC is None else self.patches_PC.to(device),
+            None if self.grids_N3 is None else self.grids_N3.to(device),
+        )
+
+
+class Encoder:
+    """The tokenizer, the pixel limits and the coordinate format of a checkpoint."""
+
+    def __init__(
+        self, config: Qwen2_5_VLConfig, chat: Chat, limits: PixelLimits, coordinates: CoordinateFormat
+    ) -> None:
+        self.config = config
+        self.chat = chat
+        self.limits = limits
+        self.coordinates = coordinates
+        self.pad_id = int(chat.tokenizer.pad_token_id)
+
+    def encode(self, messages: Sequence[Message], pictures: Iterable[Picture]) -> Encoded:
+        """A conversation with answers, ready for a batch."""
+        pixels, grids = self._pixels(pictures)
+        tokens = self.chat.supervised(messages, grids)
+        return Encoded(tokens.ids, tokens.labels, pixels, grids)
+
+    def length(self, messages: Sequence[Message], sizes: Iterable[ImageSize]) -> int:
+        """How many tokens a conversation takes, without looking at its pictures."""
+        return len(self.chat.supervised(messages, [self.limits.grid(size) for size in sizes]).ids)
+
+    def batch(self, samples: Sequence[Encoded]) -> Batch:
+        """Samples with answers as one batch, padded on the right."""
+        length = max(len(sample.ids) for sample in samples)
+        ids_BL = torch.full((len(samples), length), self.pad_id, dtype=torch.long)
+        labels_BL = torch.full((len(samples), length), IGNORED, dtype=torch.long)
+        positions_3BL = torch.zeros((3, len(samples), length), dtype=torch.long)
+        for row, sample in enumerate(samples):
+            end = len(sample.ids)
+            ids_BL[row, :end] = torch.from_numpy(sample.ids)
+            labels_BL[row, :end] = torch.from_numpy(sample.labels)
+            positions_3BL[:, row, :end] = self.positions(sample.ids, sample.grids)
+        all_patches = [array for sample in samples for array in sample.patches]
+        grids = [grid for sample in samples for grid in sample.grids]
+        return Batch(
+            ids_BL,
+            labels_BL,
+            positions_3BL,
+            torch.from_numpy(np.concatenate(all_patches)) if all_patches else None,
+            torch.tensor(grids, dtype=torch.long) if grids else None,
+        )
+
+    def prompt_batch(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], list[int]]:
+        """Prompts as the keyword arguments of `generate`, padded on the left, and the length of each."""
+        rows, all_patches, all_grids = [], [], []
+        for prompt in prompts:
+            pixels, grids = self._pixels(prompt.pictures)
+            rows.append(self.chat.prompt(prompt.messages, grids))
+            all_patches += pixels
+            all_grids += grids
+        width = max(len(row) for row in rows)
+        ids_BL = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
+        mask_BL = torch.zeros((len(rows), width), dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids_BL[index, width - len(row) :] = torch.from_numpy(row)
+            mask_BL[index, width - len(row) :] = 1
+        inputs = {
+            "input_ids": ids_BL,
+            "attention_mask": mask_BL,
+            # Without it the positions silently fall back to one dimension.
+            "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
+        }
+        if all_patches:
+            inputs["pixel_values"] = torch.from_numpy(np.concatenate(all_patches))
+            inputs["image_grid_thw"] = torch.tensor(all_grids, dtype=torch.long)
+        return inputs, [len(row) for row in rows]
+
+    def positions(self, ids: np.ndarray, grids: Sequence[Grid]) -> Tensor:
+        """The 3-D mrope positions of one unpadded sample, shape (3, L), from the model's own function."""
+        ids_1L = torch.from_numpy(ids)[None]
+        is_image = (ids_1L == self.config.image_token_id).to(torch.int)
+        grids_N3 = torch.tensor(grids, dtype=torch.long) if grids else None
+        rope_index: Any = Qwen2_5_VLModel.get_rope_index
+        positions_31L: Tensor = rope_index(self, ids_1L, is_image, image_grid_thw=grids_N3)[0]
+        return positions_31L[:, 0]
+
+    # get_rope_index reads its object's config and calls this method; it needs no weights.
+    get_vision_position_ids = Qwen2_5_VLModel.get_vision_position_ids
+
+    def _pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
+        pairs = [patches(picture, self.limits) for picture in pictures]
+        return [array for array, _ in pairs], [grid for _, grid in pairs]

@@ -1,0 +1,70 @@
+"""Pictures as Qwen2.5-VL takes them: resized to multiples of 28, normalised, cut into patches.
+
+Bit-identical to transformers' own PIL image processor for this model (a test holds them against each other), without
+its conversions in between: about twice as fast, and it needs neither torchvision nor torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, ImageSize, smart_resize
+from robointervlm.core.prompt import Picture
+
+PATCH = 14
+MERGE = 2
+TEMPORAL = 2
+# The statistics of OpenAI's CLIP, as in the hub's preprocessor_config.json.
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+
+
+class Grid(NamedTuple):
+    """The patches of one picture: frames, rows, columns (`image_grid_thw`)."""
+
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens of the language model the picture takes."""
+        return self.frames * self.rows * self.columns // (MERGE * MERGE)
+
+
+@dataclass(frozen=True)
+class PixelLimits:
+    """The smallest and largest area a picture is resized to, in pixels."""
+
+    min_pixels: int = MIN_PIXELS
+    max_pixels: int = MAX_PIXELS
+
+    def processed(self, image: ImageSize) -> ImageSize:
+        return smart_resize(image, min_pixels=self.min_pixels, max_pixels=self.max_pixels)
+
+    def grid(self, image: ImageSize) -> Grid:
+        size = self.processed(image)
+        return Grid(1, size.height // PATCH, size.width // PATCH)
+
+
+def patches(picture: Picture, limits: PixelLimits) -> tuple[NDArray[np.float32], Grid]:
+    """The picture's patches, shape (rows * columns, 1176), in the order of the merged 2x2 blocks, and their grid.
+
+    A patch holds channel, frame (the still picture twice), row and column, in this order.
+    """
+    size = limits.processed(ImageSize(picture.shape[1], picture.shape[0]))
+    if size != (picture.shape[1], picture.shape[0]):
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    # One multiply and one subtract in float32, in the processor's own order, so that not even a last bit differs.
+    scaled = picture.astype(np.float64) * (1 / 255)
+    values = (scaled.astype(np.float32) - MEAN) / STD
+    rows, columns = size.height // PATCH, size.width // PATCH
+    blocks = values.reshape(rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
+    ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5)
+    twice = np.broadcast_to(ordered[:, :, :, :, :, None], (*ordered.shape[:5], TEMPORAL, PATCH, PATCH))
+    return np.ascontiguousarray(twice).reshape(rows * columns, -1), Grid(1, rows, columns)

@@ -1,0 +1,27 @@
+"""Conversations and planning texts: any text is an answer, and numbers in it are left as they are.
+
+Scored by equality up to white space until the planning tasks have scores of their own.
+"""
+
+from __future__ import annotations
+
+from robointervlm.core.coordinates import Space
+from robointervlm.core.reading import Reading, read_text
+from robointervlm.core.writing import write_answer
+from robointervlm.metrics.exact import exact
+from robointervlm.tasks.task import Metric, Task
+
+
+def _reading(text: str, _space: Space | None) -> Reading:
+    return read_text(text)
+
+
+TASKS = (
+    Task(
+        name="chat",
+        reading=_reading,
+        write=write_answer,
+        metrics=(Metric("Exact", "higher", exact, worst=0.0),),
+        stems=("task_planning", "all_plan_VQA"),
+    ),
+)

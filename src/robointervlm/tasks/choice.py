@@ -1,0 +1,52 @@
+"""Questions with lettered options. They differ in what they ask, not in how they are answered."""
+
+from __future__ import annotations
+
+from robointervlm.core.coordinates import Space
+from robointervlm.core.reading import Reading, read_choice
+from robointervlm.core.writing import write_answer
+from robointervlm.metrics.exact import exact
+from robointervlm.tasks.task import Metric, Task
+
+
+def _reading(text: str, _space: Space | None) -> Reading:
+    return read_choice(text)
+
+
+def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Task:
+    return Task(
+        name=name,
+        reading=_reading,
+        write=write_answer,
+        metrics=(Metric("Accuracy", "higher", exact, worst=0.0),),
+        stems=stems,
+        places_in_question=places_in_question,
+        max_new_tokens=256,
+    )
+
+
+def _registered(name: str) -> tuple[str, str, str]:
+    """The published stem, and those of the dataset registry, which also name the robot data."""
+    return name, f"{name}_rh20t", f"{name}_droid"
+
+
+TASKS = (
+    *(
+        _choice_task(name, *_registered(name))
+        for name in (
+            "grasppose_choice",
+            "grounding_choice",
+            "traj_choice",
+            "trajlang_choice",
+            "trajlang_sub_choice",
+            "traj_direction_choice",
+        )
+    ),
+    _choice_task(
+        "traj_direction_choice_with_traj",
+        "traj_direction_choice_with_traj",
+        "traj_direction_choice_rh20t_with_traj",
+        "traj_direction_choice_droid_with_traj",
+        places_in_question=True,
+    ),
+)

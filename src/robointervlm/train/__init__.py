@@ -1,0 +1,1 @@
+"""Fine-tuning: samples to labelled tokens, the loop, the optimizer, checkpoints."""

@@ -1,0 +1,110 @@
+"""Random crop-and-zoom and brightness, with every coordinate moved along.
+
+A crop keeps the picture's size and aspect: a window of it is scaled back to the whole. Questions with a place that the
+window cuts off are left out of that window's conversation; a window that leaves none is drawn again, and after a few
+tries the picture stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from robointervlm.core.answer import Answer, Box, Points, Trajectory
+from robointervlm.core.coordinates import Point
+from robointervlm.core.prompt import Picture
+from robointervlm.core.sample import IMAGE_MARKER, Place, Turn
+from robointervlm.train.recipe import AugmentSection
+
+# How often a window is drawn before the picture is left whole.
+TRIES = 8
+# How far, as a share of the window, a place may lie outside before the window counts as cutting it off.
+MARGIN = 0.02
+
+Move = Callable[[Point], Point]
+
+
+def augmented(
+    picture: Picture, turns: tuple[Turn, ...], settings: AugmentSection, random: np.random.Generator
+) -> tuple[Picture, tuple[Turn, ...]]:
+    """The picture and its conversation after a random window and brightness; shapes and sizes stay as they are."""
+    if settings.brightness:
+        picture = _relit(picture, settings.brightness, random)
+    # Where nothing is located the whole picture is the evidence, and a window might remove it.
+    if settings.crop_min >= 1 or not any(True for turn in turns for _ in _places(turn)):
+        return picture, turns
+    height, width = picture.shape[:2]
+    for _ in range(TRIES):
+        share = random.uniform(settings.crop_min, 1)
+        left = random.uniform(0, (1 - share) * width)
+        top = random.uniform(0, (1 - share) * height)
+
+        def move(point: Point, left: float = left, top: float = top, share: float = share) -> Point:
+            return (point[0] - left) / share, (point[1] - top) / share
+
+        moved = [_moved(turn, move) for turn in turns]
+        kept = [turn for turn in moved if _inside(turn, width, height)]
+        if kept:
+            box = (left, top, left + share * width, top + share * height)
+            zoomed = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, box=box)
+            return np.asarray(zoomed), _with_marker(tuple(kept))
+    return picture, turns
+
+
+def _inside(turn: Turn, width: int, height: int) -> bool:
+    return all(
+        -MARGIN * width <= x <= (1 + MARGIN) * width and -MARGIN * height <= y <= (1 + MARGIN) * height
+        for x, y in _places(turn)
+    )
+
+
+def _with_marker(kept: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns that are left; the picture stands where the conversation begins, whichever question that is now."""
+    if any(isinstance(part, str) and IMAGE_MARKER in part for turn in kept for part in turn.question):
+        return kept
+    first = kept[0]
+    return (Turn((f"{IMAGE_MARKER}\n", *first.question), first.answer), *kept[1:])
+
+
+def _relit(picture: Picture, amount: float, random: np.random.Generator) -> Picture:
+    gain, shift = 1 + random.uniform(-amount, amount), 255 * random.uniform(-amount, amount) / 2
+    table = np.clip(np.arange(256) * gain + shift, 0, 255).astype(np.uint8)
+    relit: Picture = table[picture]
+    return relit
+
+
+def _places(turn: Turn) -> Iterator[Point]:
+    for part in turn.question:
+        if isinstance(part, Place):
+            yield from part.points
+    match turn.answer:
+        case Box() as box:
+            yield from box.corners
+        case Points(points) | Trajectory(points):
+            yield from points
+        case _:
+            return
+
+
+def _moved(turn: Turn, move: Move) -> Turn:
+    question = tuple(
+        replace(part, points=tuple(move(point) for point in part.points)) if isinstance(part, Place) else part
+        for part in turn.question
+    )
+    return Turn(question, _moved_answer(turn.answer, move))
+
+
+def _moved_answer(answer: Answer, move: Move) -> Answer:
+    match answer:
+        case Box() as box:
+            first, second = box.corners
+            return Box.spanning(move(first), move(second))
+        case Points(points):
+            return Points(tuple(move(point) for point in points))
+        case Trajectory(points):
+            return Trajectory(tuple(move(point) for point in points))
+        case _:
+            return answer

@@ -1,0 +1,191 @@
+"""Samples on their way to the model: which ones make each step, and how each is loaded, varied and encoded.
+
+The order is a function of the mixture, the seed and the step alone; so are the random variations of each sample. A run
+that resumes at step k therefore sees exactly what an undisturbed one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.errors import DataError, RoboInterError
+from robointervlm.core.prompt import Picture
+from robointervlm.core.sample import Sample, Turn
+from robointervlm.data import images
+from robointervlm.data.mixture import Mixture
+from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
+from robointervlm.train.augment import augmented
+from robointervlm.train.recipe import AugmentSection, TrainRecipe
+from robointervlm.train.supervision import model_space, taught
+
+# How many samples of a dataset tell how long its samples usually are.
+LENGTH_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A sample that could not be loaded: counted, never replaced by another one."""
+
+    id: str
+    reason: str
+
+
+@dataclass
+class MicroBatch:
+    """What one process handles at once."""
+
+    ids: list[str]
+    batch: Batch | None
+    bad: list[Bad]
+
+
+class Plan:
+    """Which samples make each step: position p of the run is sample p mod n of epoch p div n.
+
+    The samples of one step are put into micro-batches by their usual length, so that little is padded; the loss is a
+    mean over all tokens of the step, so this changes no gradient. `lengths` is the usual length for each dataset.
+    """
+
+    def __init__(self, mixture: Mixture, recipe: TrainRecipe, processes: int, lengths: Sequence[float]) -> None:
+        self.mixture = mixture
+        self.per_device = recipe.batch.per_device
+        self.accumulate = recipe.batch.accumulate
+        self.processes = processes
+        self.step_size = self.per_device * self.accumulate * processes
+        if recipe.run.max_steps is not None:
+            self.steps = recipe.run.max_steps
+        else:
+            # A step that the last epoch cannot fill is left out; at least one is made.
+            self.steps = max(1, int(recipe.run.epochs * len(mixture)) // self.step_size)
+        self._lengths = lengths
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def step_samples(self, step: int) -> list[tuple[int, int]]:
+        """The samples of a step as (epoch, index in the mixture), shortest first."""
+        start = step * self.step_size
+        samples = [self._sample_at(position) for position in range(start, start + self.step_size)]
+        return sorted(samples, key=lambda sample: self._lengths[self.mixture.locate(sample[1])[0]])
+
+    def micro_batches(self, rank: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """This rank's micro-batches from a step on, `accumulate` of them per step."""
+        for step in range(first_step, self.steps):
+            samples = self.step_samples(step)
+            for turn in range(self.accumulate):
+                # Every other turn the ranks take them in reverse, so that no rank has all the longer ones.
+                place = turn * self.processes + (rank if turn % 2 == 0 else self.processes - 1 - rank)
+                yield samples[place * self.per_device : (place + 1) * self.per_device]
+
+    def _sample_at(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, len(self.mixture))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self.mixture.order(epoch)
+        return epoch, int(self._order[place])
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Loads, varies and encodes samples; picklable, so that data-loading processes can have it."""
+
+    mixture: Mixture
+    encoder: Encoder
+    augment: AugmentSection
+    seed: int
+    max_tokens: int
+
+    def __call__(self, wanted: Sequence[tuple[int, int]]) -> MicroBatch:
+        ids, encoded, bad = [], [], []
+        for epoch, index in wanted:
+            sample_id = f"#{index}"
+            try:
+                sample = self.mixture[index]
+                sample_id = sample.id
+                encoded.append(self._encoded(sample, epoch, index))
+                ids.append(sample_id)
+            except RoboInterError as error:
+                bad.append(Bad(sample_id, str(error)))
+        return MicroBatch(ids, self.encoder.batch(encoded) if encoded else None, bad)
+
+    def usual_lengths(self) -> list[float]:
+        """The mean number of tokens of the first samples of each dataset of the mixture; 0 where none is readable."""
+        lengths: list[list[int]] = [[] for _ in self.mixture.table()]
+        start = 0
+        for part, row in enumerate(self.mixture.table()):
+            for index in range(start, start + min(row.taken, LENGTH_SAMPLES)):
+                with suppress(RoboInterError):
+                    lengths[part].append(len(self.example(index)[2].ids))
+            start += row.taken
+        return [sum(found) / len(found) if found else 0.0 for found in lengths]
+
+    def example(self, index: int) -> tuple[tuple[Turn, ...], list[Picture], Encoded]:
+        """A sample as the model will first meet it: the turns in pixels, the pictures, the tokens."""
+        sample = self.mixture[index]
+        turns, pictures = self._varied(sample, 0, index)
+        return turns, pictures, self._tokens(sample, turns, pictures)
+
+    def _encoded(self, sample: Sample, epoch: int, index: int) -> Encoded:
+        encoded = self._tokens(sample, *self._varied(sample, epoch, index))
+        if len(encoded.ids) > self.max_tokens:
+            raise TooLongError(
+                f"{len(encoded.ids)} tokens, batch.max_tokens is {self.max_tokens}; raise it, lower model.max_pixels, "
+                "or leave such samples out with batch.too_long=drop."
+            )
+        return encoded
+
+    def _tokens(self, sample: Sample, turns: tuple[Turn, ...], pictures: list[Picture]) -> Encoded:
+        size = _size(pictures[0]) if pictures else None
+        space = model_space(self.encoder.coordinates, size, self.encoder.limits.processed(size) if size else None)
+        return self.encoder.encode(taught(sample.task, turns, space), pictures)
+
+    def _varied(self, sample: Sample, epoch: int, index: int) -> tuple[tuple[Turn, ...], list[Picture]]:
+        pictures = [images.load(reference) for reference in sample.images]
+        if pictures and sample.size is not None and _size(pictures[0]) != sample.size:
+            raise DataError(
+                f"the annotation says {tuple(sample.size)}, {sample.images[0].path} is {tuple(_size(pictures[0]))}; "
+                "the coordinates would be wrong."
+            )
+        if len(pictures) != 1:
+            return sample.turns, pictures
+        random = np.random.default_rng([self.seed, epoch, index])
+        picture, turns = augmented(pictures[0], sample.turns, self.augment, random)
+        return turns, [picture]
+
+
+def _size(picture: Picture) -> ImageSize:
+    return ImageSize(picture.shape[1], picture.shape[0])
+
+
+class TooLongError(RoboInterError):
+    """A sample that has more tokens than the recipe allows; never cut."""
+
+
+def loader(feed: Feed, plan: Plan, *, rank: int, first_step: int, workers: int) -> Iterator[MicroBatch]:
+    """This rank's micro-batches in order, prepared by `workers` processes (0: by this one)."""
+    wanted = list(plan.micro_batches(rank, first_step)) if workers else plan.micro_batches(rank, first_step)
+    if not workers:
+        yield from map(feed, wanted)
+        return
+    yield from torch.utils.data.DataLoader(
+        _Wanted(feed, list(wanted)),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        multiprocessing_context="fork",
+    )
+
+
+class _Wanted(torch.utils.data.Dataset[MicroBatch]):
+    def __init__(self, feed: Feed, wanted: list[list[tuple[int, int]]]) -> None:
+        self.feed, self.wanted = feed, wanted
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def __getitem__(self, index: int) -> MicroBatch:
+        return self.feed(self.wanted[index])

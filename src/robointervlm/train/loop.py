@@ -1,0 +1,230 @@
+"""The training loop: for every step of the plan, the loss of its samples, backward, step, record, maybe checkpoint.
+
+The loss of a step is the mean over all its supervised tokens - across micro-batches and processes - so that the same
+samples give the same gradient however they are split.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from robointervlm.core.errors import DataError, NonFiniteLossError
+from robointervlm.data.mixture import Mixture
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
+from robointervlm.runs.log import MetricsLog, console
+from robointervlm.runs.signals import StopFlag
+from robointervlm.train import checkpoint as checkpoints
+from robointervlm.train.feed import Feed, MicroBatch, Plan, loader
+from robointervlm.train.optimizer import freeze, optimizers, schedule
+from robointervlm.train.recipe import TrainRecipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Counts:
+    """What went through the loop so far."""
+
+    samples: int = 0
+    tokens: int = 0
+    supervised: int = 0
+    bad: int = 0
+
+
+@dataclass
+class Training:
+    """A run in progress: the recipe, the model, what changes it, and where it is."""
+
+    recipe: TrainRecipe
+    model: Qwen25VL
+    mixture: Mixture
+    accelerator: Accelerator
+    plan: Plan = field(init=False)
+    feed: Feed = field(init=False)
+    step: int = 0
+    counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        freeze(self.model.network, recipe.model.tune)
+        if recipe.run.gradient_checkpointing:
+            network: Any = self.model.network
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
+        self.plan = Plan(self.mixture, recipe, self.accelerator.num_processes, self.feed.usual_lengths())
+        self._plain_optimizers = optimizers(self.model.network, recipe.optim)
+        self.module: nn.Module = self.accelerator.prepare(SupervisedLoss(self.model.network))
+        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in self._plain_optimizers]
+
+    @property
+    def checkpoint_root(self) -> Path:
+        return self.recipe.run.dir / "checkpoints"
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint of this run's folder, if there is one."""
+        found = checkpoints.newest(self.checkpoint_root) if self.checkpoint_root.is_dir() else None
+        if found is None:
+            return
+        state = torch.load(found.state, map_location="cpu", weights_only=True)
+        if state["plan"] != self._plan_identity():
+            raise DataError(
+                f"{found.folder} belongs to another recipe (mixture, batch size, seed or number of processes differ); "
+                "choose another run.dir, or repeat the recipe beside it."
+            )
+        self.model.network.load_state_dict(state["network"], strict=True)
+        for optimizer, saved in zip(self._plain_optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step = found.step
+        self.counts = Counts(**state["counts"])
+        logger.info("going on from %s", found.folder)
+
+    def run(self, stop: StopFlag) -> None:
+        """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
+        recipe, accelerator = self.recipe, self.accelerator
+        workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
+        batches = loader(self.feed, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
+        self.module.train()
+        with MetricsLog(recipe.run.dir / "metrics.jsonl") as log, self._progress() as progress:
+            bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
+            while self.step < self.plan.steps:
+                started = time.perf_counter()
+                scale = schedule(self.step, self.plan.steps, recipe.optim)
+                numbers = self._one_step(list(islice(batches, recipe.batch.accumulate)), scale)
+                self.step += 1
+                seconds = time.perf_counter() - started
+                progress.update(
+                    bar,
+                    completed=self.step,
+                    loss=f"loss {numbers['loss']:.3f}",
+                    rate=f"{self.plan.step_size / seconds:.0f} samples/s",
+                )
+                self._say_so(numbers["loss"], seconds)
+                if self.step % recipe.run.log_every == 0:
+                    log.write(step=self.step, **numbers, lr_scale=scale, seconds=seconds, **vars(self.counts))
+                if self.step % recipe.run.save_every == 0 or stop.requested:
+                    self.save()
+                if stop.requested:
+                    return
+
+    def save(self) -> None:
+        """Write a checkpoint of this step."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _say_so(self, loss: float, seconds: float) -> None:
+        """A line now and then where there is no terminal for the bar."""
+        if not console().is_terminal and self.step % max(1, self.plan.steps // 20) == 0:
+            rate = self.plan.step_size / seconds
+            logger.info("step %d of %d  loss %.3f  %.0f samples/s", self.step, self.plan.steps, loss, rate)
+
+    def _one_step(self, micro_batches: list[MicroBatch], scale: float) -> dict[str, float]:
+        self._count_bad(micro_batches)
+        supervised = self._over_all(sum(micro.batch.supervised for micro in micro_batches if micro.batch))
+        summed = torch.zeros((), device=self.accelerator.device)
+        for index, micro in enumerate(micro_batches):
+            if micro.batch is None:
+                raise DataError(f"none of the samples {micro.ids or [bad.id for bad in micro.bad]} could be loaded.")
+            last = index == len(micro_batches) - 1
+            with _synchronised(self.accelerator, self.module, last=last):
+                loss = self.module(micro.batch.to(self.accelerator.device))
+                # The wrapper averages gradients over the processes; the sum over all tokens is wanted.
+                self.accelerator.backward(loss * (self.accelerator.num_processes / supervised))
+            summed += loss.detach()
+            self.counts.samples += len(micro.ids)
+            self.counts.tokens += micro.batch.tokens
+        mean = self._over_all(summed) / supervised
+        norm = float(self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optim.clip))
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            ids = [identifier for micro in micro_batches for identifier in micro.ids]
+            raise NonFiniteLossError(
+                f"step {self.step}: loss {mean}, gradient norm {norm}; the step was not applied. Samples: {ids[:16]}."
+            )
+        self._apply(scale)
+        self.counts.supervised += int(supervised)
+        return {"loss": mean, "grad_norm": norm}
+
+    def _apply(self, scale: float) -> None:
+        for plain, optimizer in zip(self._plain_optimizers, self.optimizers, strict=True):
+            for group in plain.param_groups:
+                group["lr"] = group["peak_lr"] * scale
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def _over_all(self, value: float | torch.Tensor) -> float:
+        """The sum of a number over all processes."""
+        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(tensor, "sum"))
+
+    def _count_bad(self, micro_batches: list[MicroBatch]) -> None:
+        for bad in (bad for micro in micro_batches for bad in micro.bad):
+            self.counts.bad += 1
+            logger.warning("left out sample %s: %s", bad.id, bad.reason)
+            seen = self.counts.bad + self.counts.samples
+            allowed = self.recipe.data.max_bad_rate * max(seen, self.plan.step_size * 10)
+            if self.counts.bad > allowed:
+                raise DataError(
+                    f"{self.counts.bad} of the first {seen} samples cannot be loaded, more than "
+                    f"data.max_bad_rate={self.recipe.data.max_bad_rate}. The last is {bad.id}: {bad.reason} "
+                    "`robointer data check` lists all."
+                )
+
+    def _write(self, into: checkpoints.Checkpoint) -> None:
+        self.model.save(into.model)
+        torch.save(
+            {
+                "plan": self._plan_identity(),
+                "network": self.model.network.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._plain_optimizers],
+                "counts": vars(self.counts),
+            },
+            into.state,
+        )
+
+    def _plan_identity(self) -> dict[str, Any]:
+        """What has to be the same for the samples after a step to be the same."""
+        return {
+            "mixture": list(self.recipe.mixture),
+            "records": len(self.mixture),
+            "seed": self.recipe.run.seed,
+            "step_size": self.plan.step_size,
+            "processes": self.plan.processes,
+            "steps": self.plan.steps,
+            "augment": self.recipe.augment.model_dump(),
+            "optim": self.recipe.optim.model_dump(),
+        }
+
+    @property
+    def _on_cpu(self) -> bool:
+        return str(self.accelerator.device.type) == "cpu"
+
+    def _progress(self) -> Progress:
+        return Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console(),
+            disable=not self.accelerator.is_main_process or not console().is_terminal,
+        )
+
+
+def _synchronised(accelerator: Accelerator, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Exchange gradients between processes only after the last micro-batch of a step."""
+    context: AbstractContextManager[None] = nullcontext() if last else accelerator.no_sync(module)
+    return context

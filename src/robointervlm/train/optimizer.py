@@ -1,0 +1,94 @@
+"""What learns and how fast: parameters by part of the model, the optimizers, the schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from robointervlm.core.errors import RecipeError
+from robointervlm.models.qwen2_5_vl.network import Part, part_of
+from robointervlm.train.recipe import OptimSection
+
+PARTS: tuple[Part, ...] = ("language", "merger", "vision")
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """How many parameters of one part there are and how many of them learn."""
+
+    part: Part
+    parameters: int
+    trainable: int
+    lr: float | None
+
+
+def freeze(network: nn.Module, tune: Iterable[Part]) -> None:
+    """Let exactly the parameters of the named parts learn. Set on the parameters: a module's attribute does nothing."""
+    wanted = set(tune)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(part_of(name) in wanted)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise RecipeError(f"model.tune={sorted(wanted)} leaves nothing to learn in this model.")
+
+
+def learning_rate(part: Part, settings: OptimSection) -> float:
+    rates = {"language": settings.language_lr, "merger": settings.merger_lr, "vision": settings.vision_lr}
+    return rates[part] or settings.language_lr
+
+
+def summary(network: nn.Module, settings: OptimSection) -> list[PartSummary]:
+    """The table printed before step 0."""
+    rows = []
+    for part in PARTS:
+        sizes = [(p.numel(), p.requires_grad) for name, p in network.named_parameters() if part_of(name) == part]
+        trainable = sum(size for size, learns in sizes if learns)
+        rate = learning_rate(part, settings) if trainable else None
+        rows.append(PartSummary(part, sum(size for size, _ in sizes), trainable, rate))
+    return rows
+
+
+def optimizers(network: nn.Module, settings: OptimSection) -> list[torch.optim.Optimizer]:
+    """One AdamW, and with `muon` a Muon for the matrices inside the layers; groups by part, decay only on matrices.
+
+    Each group carries `peak_lr`, which the schedule scales.
+    """
+    by_muon: list[dict[str, object]] = []
+    by_adamw: list[dict[str, object]] = []
+    for part in PARTS:
+        named = [(n, p) for n, p in network.named_parameters() if p.requires_grad and part_of(n) == part]
+        rate = learning_rate(part, settings)
+        inner = [p for n, p in named if _is_inner_matrix(n, p)]
+        matrices = [p for n, p in named if p.ndim >= 2 and not _is_inner_matrix(n, p)]
+        vectors = [p for _, p in named if p.ndim < 2]
+        decay = settings.weight_decay
+        if settings.name == "muon":
+            by_muon.append({"params": inner, "lr": rate, "peak_lr": rate, "weight_decay": decay})
+        else:
+            matrices = inner + matrices
+        by_adamw.append({"params": matrices, "lr": rate, "peak_lr": rate, "weight_decay": decay})
+        by_adamw.append({"params": vectors, "lr": rate, "peak_lr": rate, "weight_decay": 0.0})
+    made: list[torch.optim.Optimizer] = []
+    if groups := [group for group in by_muon if group["params"]]:
+        made.append(torch.optim.Muon(groups, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw"))
+    if groups := [group for group in by_adamw if group["params"]]:
+        made.append(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8))
+    return made
+
+
+def schedule(step: int, total: int, settings: OptimSection) -> float:
+    """The share of its peak that every learning rate has at a step: linear warm-up, then a half cosine to zero."""
+    warmup = math.ceil(settings.warmup_ratio * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    if settings.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon's orthogonalised update is meant for it: a matrix between hidden states, not a table of words."""
+    return parameter.ndim == 2 and not any(word in name for word in ("embed_tokens", "lm_head", "patch_embed"))

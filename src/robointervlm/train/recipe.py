@@ -1,0 +1,86 @@
+"""The settings of a training run, one section per component; the defaults are the documented hyper-parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Qwen25VLSection):
+    """The checkpoint to start from and the parts of it that learn."""
+
+    tune: tuple[Literal["language", "merger", "vision"], ...] = Field(
+        default=("language",), min_length=1, description="the parts that learn; the others are frozen"
+    )
+
+
+class DataSection(_Section):
+    """Where the named datasets lie. Defaults: the ROBOINTER_DATA folder and the built-in catalog."""
+
+    root: Path | None = Field(default=None, description="the folder that dataset paths are relative to")
+    catalog: tuple[Path, ...] = Field(default=(), description="more folders or files of dataset entries")
+    workers: int | None = Field(default=None, ge=0, description="loading processes per rank; 0 on a CPU, 4 on a GPU")
+    max_bad_rate: float = Field(default=0.01, ge=0, le=1, description="stop when more samples than this fail to load")
+
+
+class OptimSection(_Section):
+    """The optimizer. Learning rates by part of the model; a part that is frozen ignores its own."""
+
+    name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: matrices by Muon, the rest by AdamW")
+    language_lr: float = Field(default=5e-6, gt=0)
+    merger_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
+    vision_lr: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="never on norms, biases and embeddings")
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+
+
+class BatchSection(_Section):
+    """How many samples make a step: per_device x accumulate x processes."""
+
+    per_device: int = Field(default=4, ge=1)
+    accumulate: int = Field(default=2, ge=1)
+    max_tokens: int = Field(default=8192, ge=1, description="a longer sample is never cut")
+    too_long: Literal["error", "drop"] = Field(default="error", description="what to do with a longer sample")
+
+
+class AugmentSection(_Section):
+    """Random changes of the picture, coordinates moved along; drawn from (seed, epoch, sample)."""
+
+    crop_min: float = Field(default=1.0, gt=0, le=1, description="smallest share of width and height kept; 1 is off")
+    brightness: float = Field(default=0.0, ge=0, lt=1, description="brightness and contrast vary by up to this share")
+
+
+class RunSection(_Section):
+    """Where the run lives and how long it lasts."""
+
+    dir: Path
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1, description="overrides epochs")
+    save_every: int = Field(default=3000, ge=1)
+    keep: int = Field(default=2, ge=1, description="how many checkpoints stay")
+    log_every: int = Field(default=1, ge=1)
+    seed: int = 0
+    precision: Literal["auto", "no", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU, else no")
+    gradient_checkpointing: bool = False
+
+
+class TrainRecipe(_Section):
+    """A whole training run."""
+
+    model: ModelSection
+    mixture: tuple[str, ...] = Field(min_length=1, description="dataset names, each with an optional %N")
+    data: DataSection = DataSection()
+    optim: OptimSection = OptimSection()
+    batch: BatchSection = BatchSection()
+    augment: AugmentSection = AugmentSection()
+    run: RunSection

@@ -1,0 +1,119 @@
+"""A training run from its recipe to the exported model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from rich.table import Table
+
+from robointervlm.core.errors import DataError
+from robointervlm.data.mixture import Mixture
+from robointervlm.data.spec import Catalog
+from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.runs.files import write_atomically
+from robointervlm.runs.log import console
+from robointervlm.runs.run import Run
+from robointervlm.runs.signals import noting_signals
+from robointervlm.train.loop import Training
+from robointervlm.train.optimizer import summary
+from robointervlm.train.preview import drawn, marked
+from robointervlm.train.recipe import TrainRecipe
+
+logger = logging.getLogger(__name__)
+
+# How many samples are shown before step 0.
+SHOWN = 2
+
+
+def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
+    """Run the recipe to its end; the finished model is in `<run.dir>/model`.
+
+    Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
+    """
+    accelerator = _accelerator(recipe)
+    if not accelerator.is_main_process:
+        return _train(recipe, accelerator, data_root)
+    with Run.opened(recipe.run.dir, recipe):
+        return _train(recipe, accelerator, data_root)
+
+
+def _train(recipe: TrainRecipe, accelerator: Accelerator, data_root: Path | None) -> bool:
+    # Nothing in the loop draws from the global generators; this is for what libraries may do.
+    set_seed(recipe.run.seed)
+    catalog = Catalog(*recipe.data.catalog)
+    mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root or data_root, catalog=catalog)
+    if not len(mixture):
+        raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
+    section = Section(**recipe.model.model_dump(exclude={"tune"}))
+    if accelerator.device.type == "cpu":
+        section = section.model_copy(update={"device": "cpu"})
+    model = Qwen25VL.load(section)
+    training = Training(recipe, model, mixture, accelerator)
+    if accelerator.is_main_process:
+        show(training)
+    training.resume()
+    with noting_signals() as stop:
+        training.run(stop)
+    if training.step < training.plan.steps:
+        logger.warning("stopped at step %d of %d; rerun the same command to go on", training.step, training.plan.steps)
+        return False
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        model.save(recipe.run.dir / "model")
+        result = {"steps": training.step, **vars(training.counts)}
+        write_atomically(recipe.run.dir / "result.json", json.dumps(result, indent=2) + "\n")
+        logger.info(
+            "trained %d steps on %d samples; the model is in %s", *result_line(training), recipe.run.dir / "model"
+        )
+    accelerator.end_training()
+    return True
+
+
+def result_line(training: Training) -> tuple[int, int]:
+    return training.step, training.counts.samples
+
+
+def show(training: Training) -> None:
+    """Print what is trained on what, and write the first samples, supervised part marked, into the run folder."""
+    recipe, model, mixture = training.recipe, training.model, training.mixture
+    parts = Table("part", "parameters", "learning", "peak learning rate", title="What is trained")
+    for row in summary(model.network, recipe.optim):
+        rate = f"{row.lr:.1e}" if row.lr else "frozen"
+        parts.add_row(row.part, f"{row.parameters:,}", f"{row.trainable:,}", rate)
+    console().print(parts)
+    data = Table(
+        "dataset", "task", "records", "taken", title=f"On {len(mixture):,} samples, {training.plan.steps:,} steps"
+    )
+    for entry in mixture.table():
+        data.add_row(entry.name, entry.task, f"{entry.records:,}", f"{entry.taken:,}")
+    console().print(data)
+    folder = recipe.run.dir / "first_samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    order = mixture.order(0)
+    texts = []
+    for number in range(min(SHOWN, len(mixture))):
+        turns, pictures, encoded = training.feed.example(int(order[number]))
+        texts.append(marked(encoded, model.encoder.chat))
+        console().print(f"[bold]Sample {number + 1}[/bold], what is learned between «»:")
+        console().print(texts[-1], markup=False, highlight=False)
+        if len(pictures) == 1:
+            drawn(pictures[0], turns[-1].answer, folder / f"{number + 1}.png")
+    (folder / "samples.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    console().print(f"Writing to {recipe.run.dir}", highlight=False)
+
+
+def _accelerator(recipe: TrainRecipe) -> Accelerator:
+    on_cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
+    precision = recipe.run.precision
+    if precision == "auto":
+        precision = "no" if on_cpu else "bf16"
+    if on_cpu and os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)

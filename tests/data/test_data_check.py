@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import box_record
+from PIL import Image
+
+from robointervlm.data.prepare.check import Checked, check_dataset
+from robointervlm.data.records import Annotations
+
+Read = Callable[..., Annotations]
+SWAPPED = '{"current_bbox": [[192, 179], [72, 102]]}'
+
+
+def checked(read: Read, root: Path, *records: Any, quick: bool = False, **options: Any) -> Checked:
+    return check_dataset(read(*records, **options).spec, root, quick=quick)
+
+
+def found(result: Checked) -> list[tuple[int, str, str]]:
+    return [(problem.record, problem.severity, problem.field) for problem in result.problems]
+
+
+def test_a_good_dataset_has_no_problems(read: Read, root: Path) -> None:
+    result = checked(read, root, box_record(), box_record(id="2"))
+    assert (result.records, result.pictures, result.problems) == (2, 1, ())
+
+
+def test_every_problem_is_listed_with_its_record(read: Read, root: Path) -> None:
+    result = checked(
+        read,
+        root,
+        box_record(id="0"),
+        box_record(id="1", images="pictures/none.png"),
+        box_record(id="2", h="180"),
+        box_record('{"current_bbox": [[400, 10], [500, 20]]}', id="3"),
+        box_record(SWAPPED, id="4"),
+        box_record("no idea", id="5"),
+        box_record(id="0"),
+        7,
+    )
+    assert found(result) == [
+        (1, "error", "images"),
+        (2, "error", "h"),
+        (3, "error", "answer"),
+        (4, "error", "answer"),
+        (5, "error", "answer"),
+        (6, "error", "id"),
+        (7, "error", ""),
+    ]
+    assert result.errors == 7
+
+
+def test_a_box_partly_outside_is_a_warning_and_one_wholly_outside_an_error(read: Read, root: Path) -> None:
+    partly = box_record('{"current_bbox": [[300, 10], [340, 20]]}', id="1")
+    wholly = box_record('{"current_bbox": [[10, -50], [40, -20]]}', id="2")
+    result = checked(read, root, partly, wholly)
+    assert found(result) == [(0, "warning", "answer"), (1, "error", "answer")]
+    assert (result.errors, result.warnings) == (1, 1)
+
+
+def test_a_box_that_touches_the_edge_is_inside(read: Read, root: Path) -> None:
+    assert checked(read, root, box_record('{"current_bbox": [[0, 0], [320, 180]]}')).problems == ()
+
+
+def test_a_box_without_an_area_is_an_error(read: Read, root: Path) -> None:
+    result = checked(read, root, box_record('{"current_bbox": [[10, 10], [10, 20]]}'))
+    assert "has no area" in result.problems[0].reason
+
+
+def test_points_outside_the_picture_are_a_warning(read: Read, root: Path) -> None:
+    text = '{"future_traj": [[10, 10], [330, 20]]}'
+    record = box_record(conversations=[{"from": "human", "value": "From [1, 999] on?"}, {"from": "gpt", "value": text}])
+    result = checked(read, root, record, task="traj")
+    assert found(result) == [(0, "warning", "answer"), (0, "warning", "question")]
+    assert "1 of 2 points" in result.problems[0].reason
+
+
+def test_a_truncated_picture_is_found_but_not_by_a_quick_check(read: Read, root: Path) -> None:
+    content = (root / "pictures" / "a.png").read_bytes()
+    (root / "pictures" / "a.png").write_bytes(content[:-40])
+    assert found(checked(read, root, box_record())) == [(0, "error", "images")]
+    assert checked(read, root, box_record(), quick=True).problems == ()
+
+
+def test_a_picture_of_another_size_than_the_record_says_is_an_error(read: Read, root: Path) -> None:
+    Image.new("RGB", (640, 480)).save(root / "pictures" / "a.png")
+    result = checked(read, root, box_record())
+    assert found(result) == [(0, "error", "w")]
+    assert "says 320x180, but the picture pictures/a.png is 640x480" in result.problems[0].reason
+
+
+def test_a_record_that_is_wrong_twice_is_listed_twice(read: Read, root: Path) -> None:
+    result = checked(read, root, box_record("no idea", images="pictures/none.png"))
+    assert found(result) == [(0, "error", "answer"), (0, "error", "images")]
+
+
+def test_a_picture_outside_the_root_is_an_error(read: Read, root: Path) -> None:
+    result = checked(read, root, box_record(images="../../etc/passwd"), box_record(images="/etc/passwd", w=..., h=...))
+    assert found(result) == [(0, "error", "images"), (1, "error", "images")]
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "hello"])
+def test_a_file_that_cannot_be_read_is_one_problem(read: Read, root: Path, text: str) -> None:
+    (root / "records.json").write_text("[]")
+    spec = read().spec
+    (root / "records.json").write_text(text)
+    result = check_dataset(spec, root)
+    assert found(result) == [(-1, "error", "")]
+    assert result.problems[0].place == "the file"
+
+
+def test_a_file_without_records_is_an_error(read: Read, root: Path) -> None:
+    assert found(checked(read, root)) == [(-1, "error", "")]
+
+
+def test_the_result_can_be_written_as_json(read: Read, root: Path) -> None:
+    written = checked(read, root, box_record(SWAPPED)).as_json()
+    assert written["problems"][0]["reason"].startswith("the corners in")
+    assert (written["records"], written["errors"], written["warnings"]) == (1, 1, 0)

@@ -1,0 +1,165 @@
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.errors import DataError
+from robointervlm.episodes.build import FILES, BuildConfig, build
+from robointervlm.episodes.questions import ASKERS
+from robointervlm.episodes.sim.stage import load_mujoco
+
+SMALL = BuildConfig(seed=5, train_episodes=4, val_episodes=1, frames=2)
+QUIET = Console(quiet=True)
+
+
+def tree(root):
+    """Every file under a folder with the hash of its content."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sim") / "data"
+    return root, build(SMALL, root, workers=1, console=QUIET)
+
+
+def test_the_published_files_are_there(built):
+    root, report = built
+    assert (
+        root / "Generation/meta/train/sim/origin_format/full_single_multi_contact_obj_current_box_qa.json"
+    ).is_file()
+    assert (
+        root / "Generation/meta/val/sim/origin_format/full_single_multi_contact_obj_traj_qa_wo_init_pos.json"
+    ).is_file()
+    assert (root / "Understanding/meta/train/sim/contact_decide.json").is_file()
+    assert (report.made, report.reused) == (5, 0)
+
+
+def test_a_file_holds_as_many_records_of_its_task_as_reported(built):
+    root, report = built
+    for split, counts in report.records.items():
+        for task, count in counts.items():
+            rows = json.loads((root / FILES[task].format(split=split)).read_text())
+            assert len(rows) == count
+            assert {row["task"] for row in rows} <= {task}
+
+
+def test_every_record_names_a_picture_of_its_size_under_the_root(built):
+    root, _ = built
+    for row in json.loads((root / FILES["gripper_det"].format(split="train")).read_text()):
+        assert row["images"].startswith("Generation/image/train/sim/sim_s5_")
+        with Image.open(root / row["images"]) as picture:
+            assert picture.size == (row["w"], row["h"]) == (196, 112)
+
+
+def test_training_and_validation_share_no_episode(built):
+    root, _ = built
+    numbers = {}
+    for split in ("train", "val"):
+        lines = (root / f"Episodes/meta/{split}/sim/episodes.jsonl").read_text().splitlines()
+        numbers[split] = [json.loads(line)["number"] for line in lines]
+    assert numbers == {"train": [0, 1, 2, 3], "val": [1_000_000]}
+
+
+def test_the_number_of_workers_changes_no_byte(built, tmp_path):
+    build(SMALL, tmp_path, workers=2, console=QUIET)
+    assert tree(tmp_path) == tree(built[0])
+
+
+def test_only_missing_episodes_are_made_again(built, tmp_path):
+    build(SMALL, tmp_path, workers=1, console=QUIET)
+    (tmp_path / ".shards/train/0000003.json").unlink()
+    report = build(SMALL, tmp_path, workers=1, console=QUIET)
+    assert (report.made, report.reused) == (1, 4)
+    assert tree(tmp_path) == tree(built[0])
+
+
+def test_a_killed_build_goes_on_to_the_same_bytes_and_leaves_no_process(built, tmp_path):
+    root = tmp_path / "data"
+    code = (
+        "from pathlib import Path\nfrom robointervlm.episodes.build import BuildConfig, build\n"
+        f"build(BuildConfig(5, 4, 1, frames=2), Path({str(root)!r}), workers=2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: len(list(root.glob(".shards/train/*.json"))) >= 2)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not group_lives(process.pid))
+    report = build(SMALL, root, workers=1, console=QUIET)
+    assert report.reused >= 2
+    assert tree(root) == tree(built[0])
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, signal.SIGCONT)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_another_configuration_in_the_same_folder_is_refused_by_name(built):
+    with pytest.raises(DataError, match="seed is 5 there and 6 now, frames is 2 there and 6 now"):
+        build(BuildConfig(seed=6, train_episodes=4, val_episodes=1), built[0], console=QUIET)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(DataError, match=r"not empty and holds no manifest\.json"):
+        build(SMALL, tmp_path, console=QUIET)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({}, "at least one"),
+        ({"train_episodes": 1, "seed": -1}, "seed -1 is negative"),
+        ({"train_episodes": 1_000_001}, "1000001 episodes"),
+        ({"train_episodes": 1, "size": ImageSize(100, 50)}, r"\(100, 50\) is too small"),
+        ({"train_episodes": 1, "frames": 1}, "1 frames"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(DataError, match=message):
+        BuildConfig(**settings)
+
+
+def test_without_mujoco_the_error_names_the_extra(monkeypatch):
+    load_mujoco.cache_clear()
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(DataError, match=r"robointervlm\[sim\]"):
+        load_mujoco()
+    load_mujoco.cache_clear()
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(tmp_path):
+    console = Console(record=True, force_terminal=False, file=io.StringIO(), width=200)
+    build(BuildConfig(train_episodes=2, frames=2), tmp_path / "out", workers=1, console=console)
+    lines = console.export_text().splitlines()
+    assert lines[0].startswith("Simulated tabletop: 2 episodes into ")
+    assert lines[1:] == ["1/2 episodes", "2/2 episodes"]
+
+
+def test_every_task_has_a_file():
+    assert set(FILES) == set(ASKERS)

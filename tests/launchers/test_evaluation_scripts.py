@@ -1,0 +1,202 @@
+"""The documented evaluation commands, run as the README writes them, with the scripted model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripted_benchmark import ROOT, make_benchmark, make_model
+
+EVAL = ROOT / "eval/benchmark/eval_manip"
+
+
+def run(command: list[str], cwd: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "ROBOINTER_PYTHON": sys.executable,
+            **{name: str(value) for name, value in environment.items()},
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory):
+    return make_benchmark(tmp_path_factory.mktemp("boxes and spaces"), task="current_box", count=10)
+
+
+def test_evaluation_intermediate_with_the_documented_flags(boxes, tmp_path):
+    done = run(
+        [
+            *(sys.executable, "evaluation_intermediate.py", "--model_path", str(boxes.model)),
+            *("--json_path", str(boxes.file), "--image_dir", str(boxes.images), "--type", "current_box"),
+            *("--question_type", "default", "--batch_size", "16", "--max_new_tokens", "512"),
+            *("--output_dir", str(tmp_path / "out"), "--log_dir", str(tmp_path / "logs")),
+        ],
+        cwd=EVAL,
+    )
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "logs" / "model-current_box_current_box.log").read_text()
+    assert log.count('"prediction"') == 10  # inference results for each sample
+    assert "ACC@IoU>0.1" in log  # aggregate metrics
+    assert "samples_per_second" in log  # performance statistics
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["tasks"][0]["n"], report["tasks"][0]["unparsed"]) == (10, 1)
+    assert sorted(path.name for path in boxes.model.iterdir()) == ["answers.json", "config.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["qwen_grounding", "refindoor", "w2p"])
+def test_question_types_change_what_is_asked(boxes, tmp_path, style):
+    flags = ["--model_path", str(boxes.model), "--json_path", str(boxes.file), "--image_dir", str(boxes.images)]
+    out = ["--output_dir", str(tmp_path / "out"), "--log_dir", str(tmp_path / "logs"), "--max_error_rate", "1"]
+    script = [sys.executable, str(EVAL / "evaluation_intermediate.py")]
+    done = run([*script, *flags, *out, "--type", "current_box", "--question_type", style], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = json.loads((tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0])["prompt"]
+    expected = {
+        "qwen_grounding": "<image>\nPlease provide the bounding box coordinate of the region this sentence describes: "
+        "<ref>Where is object 0?</ref>",
+        "refindoor": "<image>\nGive the box coordinates according to the instruction, Instruction: Where is object 0?, "
+        "output the bbox coordinates.",
+        "w2p": "<image>\nWhere is object 0?",
+    }
+    assert asked == expected[style]
+
+
+def test_a_question_type_that_is_not_known_is_an_error(boxes, tmp_path):
+    done = run(
+        [
+            *(sys.executable, str(EVAL / "evaluation_intermediate.py"), "--model_path", str(boxes.model)),
+            *("--json_path", str(boxes.file), "--type", "current_box", "--question_type", "qwen_groundin"),
+            *("--output_dir", str(tmp_path / "out")),
+        ],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "qwen_grounding" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_eval_sh_runs_from_its_folder_and_writes_the_documented_log(boxes, tmp_path):
+    done = run(
+        ["bash", "eval.sh"],
+        cwd=EVAL / "scripts",
+        GPUS=0,
+        MODEL_PATHS=boxes.model,
+        MODEL_NAMES="mine",
+        JSON_PATHS=boxes.file,
+        TYPES="current_box",
+        IMAGE_DIRS=boxes.images,
+        OUTPUT_DIR=tmp_path / "out",
+        LOG_DIR=tmp_path / "logs",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["mine_current_box.log"]
+
+
+@pytest.mark.slow
+def test_eval_sh_passes_the_exit_code_of_a_failed_file_on_and_does_the_others(boxes, tmp_path):
+    done = run(
+        ["bash", str(EVAL / "scripts/eval.sh")],
+        cwd=tmp_path,
+        MODEL_PATHS=boxes.model,
+        JSON_PATHS=f"{tmp_path}/none.json,{boxes.file}",
+        TYPES="current_box",
+        IMAGE_DIRS=boxes.images,
+        OUTPUT_DIR=tmp_path / "out",
+        LOG_DIR=tmp_path / "logs",
+    )
+    assert done.returncode == 2
+    assert "none.json does not exist" in done.stderr
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["model-current_box_current_box.log"]
+
+
+@pytest.mark.parametrize("script", ["eval.sh", "eval_lang.sh"])
+def test_a_script_whose_lists_were_not_edited_says_so(tmp_path, script):
+    done = run(["bash", str(EVAL / "scripts" / script)], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "still the example" in done.stderr
+
+
+@pytest.mark.slow
+def test_eval_lang_sh_runs_from_its_folder(tmp_path):
+    records = [
+        {"id": f"q-{number}", "question": f"Is step {number} done?", "ground_truth": "Yes"} for number in range(4)
+    ]
+    (tmp_path / "contact_decide.json").write_text(json.dumps(records))
+    answers: dict[str, object] = {record["question"]: "Yes, it is." for record in records}
+    model = make_model(tmp_path / "talker", answers)
+    done = run(
+        ["bash", "eval_lang.sh"],
+        cwd=EVAL / "scripts",
+        MODEL_PATHS=model,
+        JSON_PATHS=tmp_path / "contact_decide.json",
+        IMAGE_DIRS=tmp_path,
+        OUTPUT_DIR=tmp_path / "out",
+        LOG_DIR=tmp_path / "logs",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Accuracy ↑  1.000" in (tmp_path / "logs" / "talker_qa.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "task"), [("bbox", "grounding"), ("traj", "traj_wo_init_pos"), ("point", "contact_point"), ("qa", "chat")]
+)
+def test_every_type_of_the_language_script_is_scored(tmp_path, kind, task):
+    source = {"bbox": "current_box", "traj": "traj_wo_init_pos", "point": "contact_point", "qa": "current_box"}[kind]
+    benchmark = make_benchmark(tmp_path, task=source, count=3)
+    done = run(
+        [
+            *(sys.executable, str(EVAL / "evaluation_intermediate_lang.py"), "--model_path", str(benchmark.model)),
+            *("--json_path", str(benchmark.file.rename(tmp_path / "eval_data.json"))),
+            *("--image_dir", str(benchmark.images), "--type", kind, "--batch_size", "16", "--max_new_tokens", "512"),
+            *("--output_dir", str(tmp_path / "out"), "--log_dir", str(tmp_path / "logs")),
+        ],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [(group["task"], group["n"], group["unparsed"]) for group in report["tasks"]] == [(task, 3, 0)]
+
+
+def test_infer_answers_one_question(boxes, tmp_path):
+    done = run(
+        [
+            *(sys.executable, str(ROOT / "qwen-vl-finetune/infer.py"), "--model_type", "qwen"),
+            *("--model_path", str(boxes.model), "--prompt", "Where is object 0?"),
+            *("--images", str(boxes.images / "0000.png"), "--max_new_tokens", "64"),
+        ],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == '{"current_bbox": [[8, 10], [38, 32]]}\n'
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--typ", "current_box"], "nearest: --type"),
+        (["--batch_size", "many"], "invalid int value"),
+        ([], "--model_path"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_the_nearest(tmp_path, flags, said):
+    needed = ["--model_path", "m", "--json_path", "j"] if flags else []
+    done = run([sys.executable, str(EVAL / "evaluation_intermediate.py"), *needed, *flags], cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
