@@ -16,7 +16,7 @@ PROCESSED = ImageSize(308, 168)
 
 
 @pytest.mark.parametrize(
-    ("name", "written"),
+    "name, written",
     [
         ("pixel", (72, 102)),
         ("origin_format", (72, 102)),
@@ -61,13 +61,13 @@ def test_width_and_height_are_not_swapped():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.225, "0.22"), (0.235, "0.24"), (0.6, "0.6"), (1.0, "1"), (-0.001, "0"), (-0.5, "-0.5")]
+    "value, text", [(0.225, "0.22"), (0.235, "0.24"), (0.6, "0.6"), (1.0, "1"), (-0.001, "0"), (-0.5, "-0.5")]
 )
 def test_unit_numbers_have_two_decimals_half_to_even_as_published(value, text):
     assert Space(CoordinateFormat.UNIT, SIZE).number(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(69.3, "69"), (184.8, "185"), (0.5, "0"), (1.5, "2"), (-0.4, "0")])
+@pytest.mark.parametrize("value, text", [(69.3, "69"), (184.8, "185"), (0.5, "0"), (1.5, "2"), (-0.4, "0")])
 def test_other_numbers_are_whole(value, text):
     for coordinates in ("pixel", "per_mille", "resized"):
         assert Space(CoordinateFormat.named(coordinates), SIZE, PROCESSED).number(value) == text
@@ -98,7 +98,7 @@ def test_pairs_of_a_flat_sequence():
 
 
 @pytest.mark.parametrize(
-    ("size", "resized"),
+    "size, resized",
     [
         # By hand: 320/28 = 11.43 -> 11, 180/28 = 6.43 -> 6; 640/28 = 22.86 -> 23, 480/28 = 17.14 -> 17.
         ((320, 180), (308, 168)),

@@ -31,7 +31,7 @@ def test_a_starting_position_is_written_in_the_coordinates_of_the_model():
 
 
 @pytest.mark.parametrize(
-    ("text", "patterns"),
+    "text, patterns",
     [
         ("at (192, 90)", ["({}, {})"]),
         ("at (192,90)!", ["({},{})"]),

@@ -48,7 +48,7 @@ def test_lists_tuples_and_dictionaries_of_a_box_are_read(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "tier"),
+    "text, tier",
     [
         ('{"current_bbox": [[10, 20], [30, 40]]}', "json"),
         ("[10, 20, 30, 40]", "json"),
@@ -101,7 +101,7 @@ def test_numbers_that_are_not_coordinates_do_not_become_any(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    "text, reason",
     [
         ("", "empty"),
         (" \n\t ", "empty"),
@@ -153,7 +153,7 @@ def test_an_integer_answer_is_not_truncated_by_the_conversion():
 
 
 @pytest.mark.parametrize(
-    ("format_name", "text"),
+    "format_name, text",
     [("pixel", "[10, 20, 30, 40]"), ("unit", "[.05, 0.2, .15, 0.4]"), ("per_mille", "[50, 200, 150, 400]")],
 )
 def test_coordinates_come_back_in_pixels(format_name, text):
@@ -179,7 +179,8 @@ def test_of_several_boxes_the_first_is_read_and_their_number_noted():
     assert (reading.answer, reading.notes) == (BOX, ("first of 2",))
     reading = read_box('[{"bbox_2d": [10, 20, 30, 40]}, {"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8]}]', PIXELS)
     assert (reading.answer, reading.notes) == (BOX, ("first of 3",))
-    assert read_box("<box>(10,20),(30,40)</box><box>(1,2),(3,4)</box>", PIXELS).notes == ("first of 2",)
+    reading = read_box("<box>(10,20),(30,40)</box>" + "<box>(1,2),(3,4)</box>" * 4, PIXELS)
+    assert (reading.answer, reading.notes) == (BOX, ("first of 5",))
 
 
 def test_the_asked_key_goes_before_the_others():
@@ -218,6 +219,7 @@ def test_width_and_height_by_name_make_a_box():
 def test_a_truncated_box_with_four_numbers_is_read_and_noted():
     reading = read_box('{"current_bbox": [[10, 20], [30, 40', PIXELS)
     assert (reading.answer, reading.notes) == (BOX, ("truncated",))
+    assert read_box("<|box_start|>(10,20),(30,40", PIXELS).notes == ("truncated",)
     assert read_box('```json\n{"current_bbox": [[10, 20], [30, 40]]', PIXELS).notes == ("truncated",)
 
 

@@ -54,7 +54,7 @@ def test_minus_signs_of_waypoints_are_kept():
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    "text, reason",
     [
         ("", "empty"),
         ("move to the cup", "no coordinates"),
@@ -114,7 +114,7 @@ FINGERS = Points(((1.0, 2.0), (3.0, 4.0)))
 
 
 @pytest.mark.parametrize(
-    ("text", "tier"),
+    "text, tier",
     [
         ('{"contact_point": [[1, 2], [3, 4]]}', "json"),
         ('{"contact_point": [1, 2, 3, 4]}', "json"),

@@ -17,7 +17,7 @@ def yes_in(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "letter", "tier"),
+    "text, letter, tier",
     [
         ("B", "B", "alone"),
         ("b", "B", "alone"),

@@ -19,7 +19,7 @@ BOX = Box(72, 102, 192, 179)
 
 
 @pytest.mark.parametrize(
-    ("coordinates", "text"),
+    "coordinates, text",
     [
         ("pixel", '{"current_bbox": [[72, 102], [192, 179]]}'),
         # 72/320 = 0.225 is 0.22 in the published unit files: two decimals, half to even.

@@ -12,11 +12,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from scripted_benchmark import COMMAND, Benchmark, make_benchmark, robointer
 
+from robointervlm.evaluate.predict import predict
+from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.run import locked
+from robointervlm.runs.settings import load_recipe
+from scripted_benchmark import COMMAND, Benchmark, make_benchmark, robointer
 
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 RESULTS = ("report.json", "samples.jsonl", "report.md", "report.html")
@@ -95,7 +98,7 @@ def test_a_killed_run_goes_on_and_asks_no_finished_question_again(tmp_path):
     assert len(calls) <= 60 + 16  # at most the batch in flight was asked twice
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_says_how_to_go_on(tmp_path, number, code):
     benchmark = make_benchmark(tmp_path, count=60, delay_seconds=0.05)
     process = started(benchmark, tmp_path / "run")
@@ -131,10 +134,6 @@ def finished(tmp_path_factory):
 
 
 def predict_in_process(benchmark: Benchmark, out: Path) -> int:
-    from robointervlm.evaluate.predict import predict
-    from robointervlm.evaluate.recipe import EvaluationRecipe
-    from robointervlm.runs.settings import load_recipe
-
     return predict(load_recipe(EvaluationRecipe, None, benchmark.overrides(out))).reused
 
 

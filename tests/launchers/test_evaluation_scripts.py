@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from scripted_benchmark import ROOT, make_benchmark, make_model
 
 EVAL = ROOT / "eval/benchmark/eval_manip"
@@ -154,7 +155,7 @@ def test_eval_lang_sh_runs_from_its_folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "task"), [("bbox", "grounding"), ("traj", "traj_wo_init_pos"), ("point", "contact_point"), ("qa", "chat")]
+    "kind, task", [("bbox", "grounding"), ("traj", "traj"), ("point", "contact_point"), ("qa", "chat")]
 )
 def test_every_type_of_the_language_script_is_scored(tmp_path, kind, task):
     source = {"bbox": "current_box", "traj": "traj_wo_init_pos", "point": "contact_point", "qa": "current_box"}[kind]
@@ -187,7 +188,7 @@ def test_infer_answers_one_question(boxes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    "flags, said",
     [
         (["--typ", "current_box"], "nearest: --type"),
         (["--batch_size", "many"], "invalid int value"),

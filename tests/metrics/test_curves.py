@@ -18,7 +18,7 @@ def test_a_path_is_at_no_distance_from_itself(distance):
     assert distance([[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4], [5, 6]]) == 0
 
 
-@pytest.mark.parametrize(("distance", "expected"), [(dtw, 10), (discrete_frechet, 5), (hausdorff, 5), (rmse, 5)])
+@pytest.mark.parametrize("distance, expected", [(dtw, 10), (discrete_frechet, 5), (hausdorff, 5), (rmse, 5)])
 def test_an_offset_of_three_and_four_is_a_distance_of_five(distance, expected):
     # The published "RMSE" is the mean of the roots by axis, 3.5 here.
     assert distance([[3, 4], [103, 4]], [[0, 0], [100, 0]]) == expected

@@ -6,7 +6,7 @@ from robointervlm.metrics.overlap import acc_at, iou
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
+    "first, second, expected",
     [
         ([0, 0, 10, 10], [0, 0, 10, 10], 1),
         ([0, 0, 10, 10], [5, 0, 15, 10], 1 / 3),

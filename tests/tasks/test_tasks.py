@@ -28,17 +28,20 @@ BOXES = ["contact_box", "current_box", "final_box", "gripper_det"]
 PATHS = ["traj", "traj_wo_init_pos"]
 
 
-def test_the_tasks_are_those_that_are_published():
-    assert sorted(all_tasks()) == sorted([*BOXES, "contact_point", *PATHS, *CHOICES, "contact_decide", "chat"])
+def test_the_tasks_are_those_that_are_published_and_grounding():
+    assert sorted(all_tasks()) == sorted(
+        [*BOXES, "grounding", "contact_point", *PATHS, *CHOICES, "contact_decide", "chat"]
+    )
 
 
 @pytest.mark.parametrize(
-    ("task", "answer", "text"),
+    "task, answer, text",
     [
         ("current_box", Box(10, 20, 30, 40), '{"current_bbox": [[10, 20], [30, 40]]}'),
         ("final_box", Box(10, 20, 30, 40), '{"final_bbox": [[10, 20], [30, 40]]}'),
         ("contact_box", Box(10, 20, 30, 40), '{"contact_bbox": [[10, 20], [30, 40]]}'),
         ("gripper_det", Box(10, 20, 30, 40), '{"gripper_det_bbox": [[10, 20], [30, 40]]}'),
+        ("grounding", Box(10, 20, 30, 40), '{"bbox_2d": [[10, 20], [30, 40]]}'),
         ("contact_point", Points(((10, 20), (30, 40))), '{"contact_point": [[10, 20], [30, 40]]}'),
         ("traj", Trajectory(((10, 20), (30, 40))), '{"future_traj": [[10, 20], [30, 40]]}'),
         ("traj_wo_init_pos", Trajectory(((10, 20), (30, 40))), '{"future_traj": [[10, 20], [30, 40]]}'),
@@ -67,7 +70,7 @@ def test_every_task_reads_any_text(name, text):
 
 
 @pytest.mark.parametrize(
-    ("stem", "task"),
+    "stem, task",
     [
         ("full_single_multi_contact_obj_contact_box_qa", "contact_box"),
         ("full_single_multi_contact_obj_contact_point_qa", "contact_point"),
@@ -120,9 +123,9 @@ def test_two_tasks_of_one_name_are_an_error_naming_both_files(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("names", "metrics"),
+    "names, metrics",
     [
-        (BOXES, ["ACC@IoU>0.1", "ACC@IoU>0.5", "IoU"]),
+        ([*BOXES, "grounding"], ["ACC@IoU>0.1", "ACC@IoU>0.5", "IoU"]),
         (PATHS, ["DTW", "Frechet", "Hausdorff", "RMSE"]),
         (["contact_point"], ["Distance"]),
         ([*CHOICES, "contact_decide"], ["Accuracy"]),

@@ -98,7 +98,7 @@ def _first_found(text: str, tag: re.Pattern[str], finder: _Finder) -> _Found | s
     if not part:
         return "nothing is left without the thinking" if text.strip() else "the text is empty"
     found: _Found | str = ""
-    for region in regions(part, tag):
+    for region in regions(part, tag, one_each=tag is _BOX_TAG):
         found = finder(found_numbers(region.text), region.text)
         if isinstance(found, _Found):
             return _Found(found.numbers, region.tier or found.tier, found.notes)

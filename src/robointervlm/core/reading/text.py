@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
@@ -52,6 +53,7 @@ _ASCII_FORMS: dict[int, str] = {code: chr(code - 0xFEE0) for code in range(0xFF0
     0x3011: "]",
     0x2212: "-",
 }
+_MOST_TAGS = 1000
 _CHAT_START = re.compile(r"\s*+(?:<\|im_start\|>)?(?:system|user)[ \t]*+\n")
 _ASSISTANT = re.compile(r"(?:\n|<\|im_start\|>)assistant[ \t]*+(?:\n|$)")
 
@@ -98,11 +100,18 @@ class Region(NamedTuple):
     tier: Tier | None
 
 
-def regions(text: str, tag: re.Pattern[str]) -> list[Region]:
-    """Where to look for places, most telling first: inside the tags, inside ``` fences, everywhere."""
+def regions(text: str, tag: re.Pattern[str], *, one_each: bool) -> list[Region]:
+    """Where to look for places, most telling first: inside the tags, inside ``` fences, everywhere.
+
+    With `one_each` every tag holds an answer of its own, otherwise all of them hold parts of one.
+    """
     found = []
-    inside = tag.findall(text)
+    inside = [match[1] for match in islice(tag.finditer(text), _MOST_TAGS)]
     if inside:
+        if one_each:
+            inside = [f"[{content}]" for content in inside]
+            if text.endswith(inside[-1][1:-1]):  # the last tag was never closed
+                inside[-1] = inside[-1].removesuffix("]")
         found.append(Region("\n".join(inside), "tags"))
     fenced = text.split("```")[1::2]
     if fenced:
