@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from robointervlm.cli.documented import evaluate, script
+from robointervlm.core.errors import RecipeError
 from scripted_benchmark import ROOT, make_benchmark, make_model
 
 EVAL = ROOT / "eval/benchmark/eval_manip"
@@ -76,18 +78,13 @@ def test_question_types_change_what_is_asked(boxes, tmp_path, style):
     assert asked == expected[style]
 
 
-def test_a_question_type_that_is_not_known_is_an_error(boxes, tmp_path):
-    done = run(
-        [
-            *(sys.executable, str(EVAL / "evaluation_intermediate.py"), "--model_path", str(boxes.model)),
-            *("--json_path", str(boxes.file), "--type", "current_box", "--question_type", "qwen_groundin"),
-            *("--output_dir", str(tmp_path / "out")),
-        ],
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert "qwen_grounding" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_question_type_that_is_not_known_is_an_error(boxes, tmp_path, capsys):
+    flags = ["--model_path", str(boxes.model), "--json_path", str(boxes.file), "--type", "current_box"]
+    wrong = ["--question_type", "qwen_groundin", "--output_dir", str(tmp_path / "out")]
+    assert evaluate([*flags, *wrong], EVAL, language=False) == 2
+    error = capsys.readouterr().err
+    assert "qwen_grounding" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -195,9 +192,14 @@ def test_infer_answers_one_question(boxes, tmp_path):
         ([], "--model_path"),
     ],
 )
-def test_a_wrong_flag_is_named_with_the_nearest(tmp_path, flags, said):
+def test_a_wrong_flag_is_named_with_the_nearest(flags, said):
     needed = ["--model_path", "m", "--json_path", "j"] if flags else []
-    done = run([sys.executable, str(EVAL / "evaluation_intermediate.py"), *needed, *flags], cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(RecipeError, match=said):
+        evaluate([*needed, *flags], EVAL, language=False)
+
+
+def test_a_script_turns_an_error_into_a_line_and_an_exit_code(capsys):
+    with pytest.raises(SystemExit) as stop:
+        script(evaluate, ["--typ", "traj"], EVAL, language=True)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: evaluation_intermediate_lang.py: ")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -47,9 +45,7 @@ def test_a_resized_format_reports_the_size_it_was_resized_to():
 
 
 def test_a_folder_with_a_script_is_a_checkpoint(tmp_path):
-    (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "scripted", "coordinates": "unit", "constant": "x"})
-    )
+    (tmp_path / "config.json").write_text('{"model_type": "scripted", "coordinates": "unit", "constant": "x"}')
     model = load_model({"path": str(tmp_path)})
     assert model.coordinates is CoordinateFormat.UNIT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
 from robointervlm.report.overlay import save_overlay
 from robointervlm.report.write import write_report
+
+if TYPE_CHECKING:
+    from robointervlm.evaluate.predict import Outcome
 
 
 def predict(  # noqa: PLR0913 - one per flag
@@ -71,13 +74,7 @@ def predict(  # noqa: PLR0913 - one per flag
     recipe = load_recipe(EvaluationRecipe, recipe_file, [*_data_overrides(data), *_as_overrides(options), *overrides])
     outcome = predict_run(recipe)
     _finish(outcome.folder)
-    if outcome.error_rate > recipe.max_error_rate:
-        failed = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if status not in ANSWERED)
-        raise TooManyFailuresError(
-            f"{outcome.error_rate:.1%} of {outcome.requested} questions failed ({failed}), more than "
-            f"max_error_rate={recipe.max_error_rate:g}. The report counts them, {outcome.folder}/log.txt says why; "
-            "the same command asks only those again."
-        )
+    _check_failures(outcome, recipe.max_error_rate)
 
 
 def score(
@@ -143,6 +140,18 @@ def infer(  # noqa: PLR0913 - one per flag
     if overlay is not None:
         save_overlay(overlay, said.picture, said.answer)
         typer.echo(f"{overlay}")
+
+
+def _check_failures(outcome: Outcome, allowed: float) -> None:
+    """Raises `TooManyFailuresError` where more questions failed than the user allowed."""
+    if outcome.error_rate <= allowed:
+        return
+    failed = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if status not in ANSWERED)
+    raise TooManyFailuresError(
+        f"{outcome.error_rate:.1%} of {outcome.requested} questions failed ({failed}), more than "
+        f"max_error_rate={allowed:g}. The report counts them, {outcome.folder}/log.txt says why; "
+        "the same command asks only those again."
+    )
 
 
 def _finish(folder: Path) -> None:

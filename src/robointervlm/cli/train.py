@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.runs.signals import StopFlag, noting_signals
 
 
 def train(
@@ -25,8 +29,9 @@ def train(
 ) -> int:
     """Fine-tune a model from a recipe.
 
-    Before anything is loaded the recipe is checked; before step 0 you see what is trained, on what, and two samples with
-    the learned part marked. Run the same command again after an interruption: it goes on from the newest checkpoint.
+    Before anything is loaded the recipe is checked; before step 0 you see what is trained, on what, and two samples
+    with the learned part marked. Run the same command again after an interruption: it goes on from the newest
+    checkpoint.
 
     For example:
 
@@ -58,16 +63,62 @@ def train(
 
 
 def launch(processes: int, arguments: list[str], *, on_cpu: bool) -> int:
-    """Run a `robointer` command line in several processes under torchrun; the exit code is the first that failed."""
-    environment = dict(os.environ)
+    """Run a `robointer` command line in several processes on this machine; the exit code is the first that failed.
+
+    Not through torchrun, which says of every failure a page and the code 1.
+    """
+    environment = {**os.environ, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     if on_cpu:
         # One thread each: the processes share the cores, and waiting threads must not burn them.
         environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "true"}
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
-        *("-m", "robointervlm.cli", *arguments),
-    ]
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - our own command line
+    command = [sys.executable, "-m", "robointervlm.cli", *arguments]
+    children: list[subprocess.Popen[bytes]] = []
+    with noting_signals() as stop:
+        try:
+            for rank in range(processes):
+                numbered = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                # In a group of their own: a Ctrl-C at the terminal reaches them through us, once.
+                children.append(subprocess.Popen(command, env=numbered, process_group=0))  # noqa: S603 - our own
+            return _first_failure(children, stop)
+        finally:
+            _signal(children, signal.SIGKILL)
+
+
+def _first_failure(children: list[subprocess.Popen[bytes]], stop: StopFlag) -> int:
+    """Wait for the processes; once one fails the others are ended, as they would wait for it forever."""
+    failed = 0
+    told = False
+    while any(child.poll() is None for child in children):
+        if stop.requested and not told:
+            told = True
+            _signal(children, signal.SIGTERM)
+        failed = failed or next((child.returncode for child in children if child.returncode), 0)
+        if failed and failed != ExitCode.STOPPED:
+            _wait(children, seconds=10)
+            _signal(children, signal.SIGKILL)
+        time.sleep(0.1)
+    failed = failed or next((child.returncode for child in children if child.returncode), 0)
+    # Popen says -9 where a shell says 137.
+    return failed if failed >= 0 else 128 - failed
+
+
+def _wait(children: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(child.poll() is None for child in children):
+        time.sleep(0.1)
+
+
+def _signal(children: list[subprocess.Popen[bytes]], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def tiny(

@@ -17,7 +17,7 @@ from robointervlm.core.answer import Answer, Box
 from robointervlm.core.coordinates import Point
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.reading import answer_from_json
-from robointervlm.core.sample import ImageRef
+from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
 from robointervlm.report.overlay import COLOURS, can_be_drawn, data_uri, svg_shapes
 from robointervlm.report.scored import ScoredRun
@@ -148,7 +148,7 @@ def _card(sample: Mapping[str, Any]) -> Card:
         height=height,
         # The dashed truth goes over the prediction, so that both are seen where they agree.
         shapes=svg_shapes(predicted, "predicted") + svg_shapes(reference, "true"),
-        prompt=_cut(sample["prompt"]),
+        prompt=_cut(sample["prompt"]).replace(IMAGE_MARKER, "").strip(),
         reply=_cut(sample["reply"]),
         predicted=_in_words(predicted),
         reference=_in_words(reference) or _cut(sample["raw_answer"]),

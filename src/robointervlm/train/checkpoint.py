@@ -58,8 +58,7 @@ def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: in
         discard(final.folder)
         temporary.folder.replace(final.folder)
         sync_folder(root)
-    for old in sorted(root.glob(f"{_PREFIX}*"))[:-keep]:
-        discard(old)
+    _prune(root, step, keep)
     return final
 
 
@@ -70,13 +69,13 @@ def newest(root: Path) -> Checkpoint | None:
     """
     for leftover in root.glob(".tmp-*"):
         discard(leftover)
-    folders = sorted(root.glob(f"{_PREFIX}*"), reverse=True)
-    for folder in folders:
-        problem = damage(folder)
+    found = _all(root)
+    for checkpoint in reversed(found):
+        problem = damage(checkpoint.folder)
         if problem is None:
-            return Checkpoint(folder, int(folder.name.removeprefix(_PREFIX)))
-        logger.warning("checkpoint %s is damaged (%s); looking for an older one", folder, problem)
-    if folders:
+            return checkpoint
+        logger.warning("checkpoint %s is damaged (%s); looking for an older one", checkpoint.folder, problem)
+    if found:
         raise DataError(f"no checkpoint in {root} is whole; move the folder away to start again from step 0.")
     return None
 
@@ -84,7 +83,7 @@ def newest(root: Path) -> Checkpoint | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, None if each is as the manifest says."""
     try:
-        entries = json.loads((folder / MANIFEST).read_text())["files"]
+        entries = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
         for name, entry in entries.items():
             if _digest(folder / name) != entry["sha256"]:
                 return f"{name} differs from the manifest"
@@ -100,6 +99,24 @@ def discard(folder: Path) -> None:
         shutil.rmtree(trash, ignore_errors=True)
         folder.replace(trash)
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def _all(root: Path) -> list[Checkpoint]:
+    """The checkpoints of a run, oldest first, whole or not; other folders are none of ours."""
+    numbers = ((folder, folder.name.removeprefix(_PREFIX)) for folder in root.glob(f"{_PREFIX}*"))
+    found = [Checkpoint(folder, int(number)) for folder, number in numbers if number.isdecimal()]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _prune(root: Path, newest_step: int, keep: int) -> None:
+    """Remove all but the newest ones. What claims to be newer than the one just written is a damaged leftover."""
+    found = _all(root)
+    good = [checkpoint for checkpoint in found if checkpoint.step <= newest_step]
+    for old in [*good[:-keep], *found[len(good) :]]:
+        try:
+            discard(old.folder)
+        except OSError as error:
+            logger.warning("the old checkpoint %s cannot be removed (%s); remove it yourself", old.folder, error)
 
 
 def _sealed(path: Path) -> dict[str, object]:

@@ -38,11 +38,12 @@ class Bad:
 
 @dataclass
 class MicroBatch:
-    """What one process handles at once."""
+    """What one process handles at once: the samples in `ids`, which is all that is left without the others."""
 
     ids: list[str]
-    batch: Batch | None
+    batch: Batch
     bad: list[Bad]
+    too_long: list[Bad]
 
 
 class Plan:
@@ -71,16 +72,15 @@ class Plan:
         """The samples of a step as (epoch, index in the mixture), shortest first."""
         start = step * self.step_size
         samples = [self._sample_at(position) for position in range(start, start + self.step_size)]
+        # Sorting is stable: samples of one dataset keep the order of the epoch.
         return sorted(samples, key=lambda sample: self._lengths[self.mixture.locate(sample[1])[0]])
 
-    def micro_batches(self, rank: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        """This rank's micro-batches from a step on, `accumulate` of them per step."""
-        for step in range(first_step, self.steps):
-            samples = self.step_samples(step)
-            for turn in range(self.accumulate):
-                # Every other turn the ranks take them in reverse, so that no rank has all the longer ones.
-                place = turn * self.processes + (rank if turn % 2 == 0 else self.processes - 1 - rank)
-                yield samples[place * self.per_device : (place + 1) * self.per_device]
+    def micro_batch(self, rank: int, number: int) -> list[tuple[int, int]]:
+        """This rank's micro-batch of this number, counted over the whole run: `accumulate` of them make a step."""
+        step, turn = divmod(number, self.accumulate)
+        # Every other turn the ranks take them in reverse, so that no rank has all the longer ones.
+        place = turn * self.processes + (rank if turn % 2 == 0 else self.processes - 1 - rank)
+        return self.step_samples(step)[place * self.per_device : (place + 1) * self.per_device]
 
     def _sample_at(self, position: int) -> tuple[int, int]:
         epoch, place = divmod(position, len(self.mixture))
@@ -100,7 +100,10 @@ class Feed:
     max_tokens: int
 
     def __call__(self, wanted: Sequence[tuple[int, int]]) -> MicroBatch:
-        ids, encoded, bad = [], [], []
+        ids: list[str] = []
+        encoded: list[Encoded] = []
+        bad: list[Bad] = []
+        too_long: list[Bad] = []
         for epoch, index in wanted:
             sample_id = f"#{index}"
             try:
@@ -108,9 +111,11 @@ class Feed:
                 sample_id = sample.id
                 encoded.append(self._encoded(sample, epoch, index))
                 ids.append(sample_id)
+            except TooLongError as error:
+                too_long.append(Bad(sample_id, str(error)))
             except RoboInterError as error:
                 bad.append(Bad(sample_id, str(error)))
-        return MicroBatch(ids, self.encoder.batch(encoded) if encoded else None, bad)
+        return MicroBatch(ids, self.encoder.batch(encoded) if encoded else self.encoder.blank(), bad, too_long)
 
     def usual_lengths(self) -> list[float]:
         """The mean number of tokens of the first samples of each dataset of the mixture; 0 where none is readable."""
@@ -167,12 +172,12 @@ class TooLongError(RoboInterError):
 
 def loader(feed: Feed, plan: Plan, *, rank: int, first_step: int, workers: int) -> Iterator[MicroBatch]:
     """This rank's micro-batches in order, prepared by `workers` processes (0: by this one)."""
-    wanted = list(plan.micro_batches(rank, first_step)) if workers else plan.micro_batches(rank, first_step)
+    wanted = _Wanted(feed, plan, rank, first_step)
     if not workers:
-        yield from map(feed, wanted)
+        yield from (wanted[index] for index in range(len(wanted)))
         return
     yield from torch.utils.data.DataLoader(
-        _Wanted(feed, list(wanted)),
+        wanted,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4,
@@ -181,11 +186,14 @@ def loader(feed: Feed, plan: Plan, *, rank: int, first_step: int, workers: int) 
 
 
 class _Wanted(torch.utils.data.Dataset[MicroBatch]):
-    def __init__(self, feed: Feed, wanted: list[list[tuple[int, int]]]) -> None:
-        self.feed, self.wanted = feed, wanted
+    """The micro-batches of one rank from a step on, by number."""
+
+    def __init__(self, feed: Feed, plan: Plan, rank: int, first_step: int) -> None:
+        self.feed, self.plan, self.rank = feed, plan, rank
+        self.first = first_step * plan.accumulate
 
     def __len__(self) -> int:
-        return len(self.wanted)
+        return self.plan.steps * self.plan.accumulate - self.first
 
     def __getitem__(self, index: int) -> MicroBatch:
-        return self.feed(self.wanted[index])
+        return self.feed(self.plan.micro_batch(self.rank, self.first + index))

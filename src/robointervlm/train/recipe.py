@@ -38,7 +38,7 @@ class OptimSection(_Section):
     language_lr: float = Field(default=5e-6, gt=0)
     merger_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
     vision_lr: float = Field(default=1e-6, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0, description="never on norms, biases and embeddings")
+    weight_decay: float = Field(default=0.0, ge=0, description="never on norms and biases")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")

@@ -12,15 +12,16 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.table import Table
 
-from robointervlm.core.errors import DataError
+from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.runs.files import write_atomically
+from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.signals import noting_signals
+from robointervlm.train.checkpoint import discard
 from robointervlm.train.loop import Training
 from robointervlm.train.optimizer import summary
 from robointervlm.train.preview import drawn, marked
@@ -51,10 +52,7 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator, data_root: Path | None
     mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root or data_root, catalog=catalog)
     if not len(mixture):
         raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-    section = Section(**recipe.model.model_dump(exclude={"tune"}))
-    if accelerator.device.type == "cpu":
-        section = section.model_copy(update={"device": "cpu"})
-    model = Qwen25VL.load(section)
+    model = Qwen25VL.load(_model_section(recipe, accelerator))
     training = Training(recipe, model, mixture, accelerator)
     if accelerator.is_main_process:
         show(training)
@@ -66,25 +64,43 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator, data_root: Path | None
         return False
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        model.save(recipe.run.dir / "model")
+        _export(model, recipe.run.dir / "model")
         result = {"steps": training.step, **vars(training.counts)}
         write_atomically(recipe.run.dir / "result.json", json.dumps(result, indent=2) + "\n")
         logger.info(
-            "trained %d steps on %d samples; the model is in %s", *result_line(training), recipe.run.dir / "model"
+            "trained %d steps on %d samples; the model is in %s",
+            *(training.step, training.counts.samples, recipe.run.dir / "model"),
         )
     accelerator.end_training()
     return True
 
 
-def result_line(training: Training) -> tuple[int, int]:
-    return training.step, training.counts.samples
+def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
+    """How the model is loaded to be trained."""
+    section = Section(**recipe.model.model_dump(exclude={"tune"}))
+    changes: dict[str, object] = {"device": "cpu"} if accelerator.device.type == "cpu" else {}
+    if section.dtype == "auto":
+        # The weights that learn are kept in float32, whatever `run.precision` computes in: next to a weight of 0.02 a
+        # step of 5e-6 is lost in bfloat16, and the model would not learn at all.
+        changes["dtype"] = "float32"
+    return section.model_copy(update=changes)
+
+
+def _export(model: Qwen25VL, folder: Path) -> None:
+    """Write the finished model under its name only when it is whole."""
+    temporary = folder.with_name(f".tmp-{folder.name}")
+    with writing_to(folder):
+        discard(temporary)
+        model.save(temporary)
+        discard(folder)
+        temporary.replace(folder)
 
 
 def show(training: Training) -> None:
     """Print what is trained on what, and write the first samples, supervised part marked, into the run folder."""
-    recipe, model, mixture = training.recipe, training.model, training.mixture
+    recipe, mixture = training.recipe, training.mixture
     parts = Table("part", "parameters", "learning", "peak learning rate", title="What is trained")
-    for row in summary(model.network, recipe.optim):
+    for row in summary(training.model.network, recipe.optim):
         rate = f"{row.lr:.1e}" if row.lr else "frozen"
         parts.add_row(row.part, f"{row.parameters:,}", f"{row.trainable:,}", rate)
     console().print(parts)
@@ -94,19 +110,27 @@ def show(training: Training) -> None:
     for entry in mixture.table():
         data.add_row(entry.name, entry.task, f"{entry.records:,}", f"{entry.taken:,}")
     console().print(data)
-    folder = recipe.run.dir / "first_samples"
+    show_samples(training, recipe.run.dir / "first_samples")
+    console().print(f"Writing to {recipe.run.dir}", highlight=False)
+
+
+def show_samples(training: Training, folder: Path) -> None:
+    """Print the first samples that can be loaded, and write them into the folder, with a picture each."""
     folder.mkdir(parents=True, exist_ok=True)
-    order = mixture.order(0)
-    texts = []
-    for number in range(min(SHOWN, len(mixture))):
-        turns, pictures, encoded = training.feed.example(int(order[number]))
-        texts.append(marked(encoded, model.encoder.chat))
-        console().print(f"[bold]Sample {number + 1}[/bold], what is learned between «»:")
+    texts: list[str] = []
+    for index in training.mixture.order(0)[: 10 * SHOWN]:
+        if len(texts) == SHOWN:
+            break
+        try:
+            turns, pictures, encoded = training.feed.example(int(index))
+        except RoboInterError:
+            continue  # the loop counts and names it
+        texts.append(marked(encoded, training.model.encoder.chat))
+        console().print(f"[bold]Sample {len(texts)}[/bold], what is learned between «»:")
         console().print(texts[-1], markup=False, highlight=False)
         if len(pictures) == 1:
-            drawn(pictures[0], turns[-1].answer, folder / f"{number + 1}.png")
+            drawn(pictures[0], turns[-1].answer, folder / f"{len(texts)}.png")
     (folder / "samples.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-    console().print(f"Writing to {recipe.run.dir}", highlight=False)
 
 
 def _accelerator(recipe: TrainRecipe) -> Accelerator:

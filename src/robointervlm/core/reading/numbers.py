@@ -15,9 +15,9 @@ from itertools import islice
 # No picture is a million pixels wide.
 LARGEST = 1e6
 _DEEPEST = 64
-# 64 KB hold about 12,000 words; no answer has as many numbers. What comes after is not read.
-_MOST_TOKENS = 16_384
-_MOST_NUMBERS = 6_000
+# What is read of a text at most: about 64 KB of English, or 5,000 points. What comes after is left unread.
+_MOST_TOKENS = 12_288
+_MOST_NUMBERS = 5_120
 
 NUMBER = r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?+[0-9]++)?+"
 _TOKEN = re.compile(
@@ -27,8 +27,8 @@ _TOKEN = re.compile(
     | (?P<open>[\[({{])
     | (?P<close>[\])}}])
     | (?P<string>(?:"[^"\[\](){{}}\n]*+"|'[^'"\[\](){{}}\n]*+')(?P<key>\s*+[:=])?+)
-    | (?P<number>{NUMBER}(?P<tail>[A-Za-z0-9_.]*+)(?P<unit>\s?+[%°])?+(?P<colon>["']?+\s*+:)?+)
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*+(?P<word_key>\s*+[:=])?+)
+    | (?P<number>(?P<value>{NUMBER})(?P<tail>[A-Za-z0-9_.]*+)(?P<unit>\s?+[%°])?+(?P<colon>["']?+\s*+:)?+)
+    | (?P<word>(?P<name>[A-Za-z_][A-Za-z0-9_]*+)(?P<word_key>\s*+[:=])?+)
     """,
     re.VERBOSE | re.MULTILINE,
 )
@@ -212,8 +212,8 @@ class _Scan:
             self.label = ""
 
     def _word(self, match: re.Match[str]) -> None:
-        key = match["word_key"]
-        word = match[0].removesuffix(key or "").lower()
+        name, key = match.group("name", "word_key")
+        word = name.lower()
         if slot_named(word):
             self.label = word
         elif key:
@@ -230,17 +230,18 @@ class _Scan:
             self.stack[-1].problem = "the numbers stand between words"
 
     def _number(self, match: re.Match[str]) -> None:
-        start = match.start()
-        tail = match["tail"].strip(".").lower()
-        glued = match[0][0] in "+-" and start > 0 and (self.text[start - 1].isalnum() or self.text[start - 1] in "])")
-        if match["colon"]:
+        value, tail, unit, colon = match.group("value", "tail", "unit", "colon")
+        tail = tail.strip(".").lower()
+        before = self.text[match.start() - 1] if match.start() else ""
+        glued = value[0] in "+-" and (before.isalnum() or before in ("]", ")"))
+        if colon:
             self.label = ""
-        elif (tail and tail not in _UNITS) or glued or match["unit"]:
+        elif (tail and tail not in _UNITS) or glued or unit:
             self._not_a_coordinate("a number with a unit or in a name is not a coordinate")
-        elif start > 0 and self.text[start - 1] == "第":
+        elif before == "第":
             self._not_a_coordinate("a number that counts is not a coordinate")
         else:
-            self._take(float(match[0][: match.start("tail") - start]), match)
+            self._take(float(value), match)
 
     def _not_a_coordinate(self, problem: str) -> None:
         self.label = ""
@@ -285,9 +286,9 @@ class _Scan:
         self.loose.end = match.end()
 
     def _flush_loose(self) -> None:
-        if self.loose is not None:
+        if self.loose is not None and len(self.loose.numbers) > 1:  # a single one is no place
             self._keep(self.loose)
-            self.loose = None
+        self.loose = None
 
     def _continues_row(self, start: int) -> bool:
         if self.row_end < 0:

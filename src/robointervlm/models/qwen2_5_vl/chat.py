@@ -40,6 +40,8 @@ class Chat:
 
     tokenizer: PreTrainedTokenizerBase
     image_token_id: int = field(init=False)
+    turn_end_id: int = field(init=False)
+    special_tokens: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         identifier = self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
@@ -49,6 +51,9 @@ class Chat:
                 "a Qwen2.5-VL folder holds tokenizer.json and chat_template.jinja (or chat_template.json)."
             )
         object.__setattr__(self, "image_token_id", identifier)
+        object.__setattr__(self, "turn_end_id", self.tokenizer.convert_tokens_to_ids(TURN_END))
+        special = tuple(token for token in self.tokenizer.get_added_vocab() if token.startswith("<|"))
+        object.__setattr__(self, "special_tokens", special)
 
     def rendered(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """The conversation as the template writes it; `open_answer` ends it where the assistant is to begin."""
@@ -100,10 +105,8 @@ class Chat:
 
     def _refuse_special_tokens(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            if "<" not in message.text:
-                continue
-            for token in self.tokenizer.get_added_vocab():
-                if token.startswith("<|") and token in message.text:
+            for token in self.special_tokens:
+                if token in message.text:
                     raise DataError(f"the text {message.text[:80]!r} contains the special token {token}; remove it.")
 
 

@@ -16,6 +16,7 @@ from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
@@ -71,12 +72,25 @@ class Encoder:
         self.limits = limits
         self.coordinates = coordinates
         self.pad_id = int(chat.tokenizer.pad_token_id)
+        text_config: Any = config.text_config
+        if chat.image_token_id != config.image_token_id or len(chat.tokenizer) > text_config.vocab_size:
+            raise ModelError(
+                f"the tokenizer does not belong to this model: its image token is {chat.image_token_id} and it has "
+                f"{len(chat.tokenizer)} tokens; config.json says {config.image_token_id} and "
+                f"{text_config.vocab_size}."
+            )
 
     def encode(self, messages: Sequence[Message], pictures: Iterable[Picture]) -> Encoded:
         """A conversation with answers, ready for a batch."""
         pixels, grids = self._pixels(pictures)
         tokens = self.chat.supervised(messages, grids)
         return Encoded(tokens.ids, tokens.labels, pixels, grids)
+
+    def encode_prompt(self, prompt: Prompt) -> Encoded:
+        """A conversation that waits for an answer; nothing in it is labelled."""
+        pixels, grids = self._pixels(prompt.pictures)
+        ids = self.chat.prompt(prompt.messages, grids)
+        return Encoded(ids, np.full_like(ids, IGNORED), pixels, grids)
 
     def length(self, messages: Sequence[Message], sizes: Iterable[ImageSize]) -> int:
         """How many tokens a conversation takes, without looking at its pictures."""
@@ -93,40 +107,31 @@ class Encoder:
             ids_BL[row, :end] = torch.from_numpy(sample.ids)
             labels_BL[row, :end] = torch.from_numpy(sample.labels)
             positions_3BL[:, row, :end] = self.positions(sample.ids, sample.grids)
-        all_patches = [array for sample in samples for array in sample.patches]
-        grids = [grid for sample in samples for grid in sample.grids]
-        return Batch(
-            ids_BL,
-            labels_BL,
-            positions_3BL,
-            torch.from_numpy(np.concatenate(all_patches)) if all_patches else None,
-            torch.tensor(grids, dtype=torch.long) if grids else None,
-        )
+        return Batch(ids_BL, labels_BL, positions_3BL, *_vision(samples))
 
-    def prompt_batch(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], list[int]]:
-        """Prompts as the keyword arguments of `generate`, padded on the left, and the length of each."""
-        rows, all_patches, all_grids = [], [], []
-        for prompt in prompts:
-            pixels, grids = self._pixels(prompt.pictures)
-            rows.append(self.chat.prompt(prompt.messages, grids))
-            all_patches += pixels
-            all_grids += grids
-        width = max(len(row) for row in rows)
-        ids_BL = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask_BL = torch.zeros((len(rows), width), dtype=torch.long)
-        for index, row in enumerate(rows):
-            ids_BL[index, width - len(row) :] = torch.from_numpy(row)
-            mask_BL[index, width - len(row) :] = 1
+    def blank(self) -> Batch:
+        """A batch of padding without a label: takes part in everything and teaches nothing."""
+        ids = np.full(2, self.pad_id, dtype=np.int64)
+        return self.batch([Encoded(ids, np.full_like(ids, IGNORED), [], [])])
+
+    def prompt_batch(self, prompts: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Prompts as the keyword arguments of `generate`, padded on the left."""
+        width = max(len(prompt.ids) for prompt in prompts)
+        ids_BL = torch.full((len(prompts), width), self.pad_id, dtype=torch.long)
+        mask_BL = torch.zeros((len(prompts), width), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids_BL[row, width - len(prompt.ids) :] = torch.from_numpy(prompt.ids)
+            mask_BL[row, width - len(prompt.ids) :] = 1
         inputs = {
             "input_ids": ids_BL,
             "attention_mask": mask_BL,
             # Without it the positions silently fall back to one dimension.
             "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
         }
-        if all_patches:
-            inputs["pixel_values"] = torch.from_numpy(np.concatenate(all_patches))
-            inputs["image_grid_thw"] = torch.tensor(all_grids, dtype=torch.long)
-        return inputs, [len(row) for row in rows]
+        patches_PC, grids_N3 = _vision(prompts)
+        if patches_PC is not None and grids_N3 is not None:
+            inputs |= {"pixel_values": patches_PC, "image_grid_thw": grids_N3}
+        return inputs
 
     def positions(self, ids: np.ndarray, grids: Sequence[Grid]) -> Tensor:
         """The 3-D mrope positions of one unpadded sample, shape (3, L), from the model's own function."""
@@ -143,3 +148,12 @@ class Encoder:
     def _pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
         pairs = [patches(picture, self.limits) for picture in pictures]
         return [array for array, _ in pairs], [grid for _, grid in pairs]
+
+
+def _vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
+    """The patches and grids of all pictures, in order; None where there is no picture at all."""
+    all_patches = [array for sample in samples for array in sample.patches]
+    if not all_patches:
+        return None, None
+    grids = [grid for sample in samples for grid in sample.grids]
+    return torch.from_numpy(np.concatenate(all_patches)), torch.tensor(grids, dtype=torch.long)

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.utils.hub import cached_file
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat, ImageSize
-from robointervlm.core.errors import ModelError
+from robointervlm.core.errors import ExhaustedError, ModelError, RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
-from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoder
+from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
 
 logger = logging.getLogger(__name__)
@@ -101,37 +103,25 @@ class Qwen25VL:
         self.coordinates = encoder.coordinates
         self.name = name
         self.source = source
+        self._fingerprint: tuple[object, str] | None = None
         projection = network.model.visual.patch_embed.proj
         if isinstance(projection, nn.Conv3d) and projection.weight.device.type == "cpu":
             network.model.visual.patch_embed.proj = PatchProjection(projection)
 
     @classmethod
     def load(cls, section: Section) -> Qwen25VL:
-        declared = _declaration(section.path)
+        """The checkpoint in memory. Raises `ModelError` where it is not whole or not a Qwen2.5-VL."""
         config = _config(section.path)
-        device = _device(section.device)
-        dtype: Any = section.dtype if section.dtype != "auto" else ("float32" if device.type == "cpu" else "auto")
-        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            section.path,
-            config=config,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            attn_implementation=_attention(section.attention, device),
-            device_map=section.device_map,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        network, info = loaded
-        refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
-        if section.device_map is None:
-            network = network.to(device)
+        declared = _declaration(section.path)
         limits = PixelLimits(
             section.min_pixels or declared["min_pixels"],
             section.max_pixels or declared["max_pixels"],
         )
-        chat = Chat(AutoTokenizer.from_pretrained(section.path))
+        chat = _chat(section.path)
+        network = _network(section, config)
         coordinates = CoordinateFormat.named(section.coordinates or declared["coordinates"])
         return cls(
-            network.eval(),
+            network,
             Encoder(config, chat, limits, coordinates),
             name=section.name or Path(section.path).name,
             source=Path(section.path) if Path(section.path).is_dir() else None,
@@ -140,10 +130,7 @@ class Qwen25VL:
     @property
     def fingerprint(self) -> str:
         """A hash of all that answers depend on: the weights' bytes, precision, attention, pixel limits, template."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        weights = sorted(self.network.state_dict().items())
         settings = (
             str(self.network.dtype),
             self.network.config._attn_implementation,
@@ -151,8 +138,15 @@ class Qwen25VL:
             self.coordinates.value,
             self.encoder.chat.tokenizer.chat_template,
         )
-        digest.update(repr(settings).encode())
-        return digest.hexdigest()
+        # Every question asks for it, and hashing a 7B model takes a minute: done again only where something changed.
+        state = (settings, [(name, tensor.data_ptr(), tensor._version) for name, tensor in weights])
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            digest = hashlib.sha256(repr(settings).encode())
+            for name, tensor in weights:
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            self._fingerprint = (state, digest.hexdigest())
+        return self._fingerprint[1]
 
     def processed_size(self, image: ImageSize) -> ImageSize:
         return self.encoder.limits.processed(image)
@@ -160,35 +154,48 @@ class Qwen25VL:
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
         """Greedy or sampled answers to a batch of prompts; only the answer is decoded."""
         started = time.perf_counter()
-        cpu_inputs, lengths = self.encoder.prompt_batch(prompts)
-        inputs = {name: tensor.to(self.network.device) for name, tensor in cpu_inputs.items()}
+        encoded = [self._encoded(prompt) for prompt in prompts]
+        sound = [prompt for prompt in encoded if isinstance(prompt, Encoded)]
+        rows = iter(self._generated(sound, decoding) if sound else [])
+        seconds = (time.perf_counter() - started) / max(1, len(prompts))
+        return [
+            self._reply(next(rows), len(prompt.ids), seconds) if isinstance(prompt, Encoded) else prompt
+            for prompt in encoded
+        ]
+
+    def _encoded(self, prompt: Prompt) -> Encoded | RoboInterError:
+        """The prompt as tokens, or what is wrong with it: the others of its batch are answered all the same."""
+        try:
+            return self.encoder.encode_prompt(prompt)
+        except RoboInterError as error:
+            return error
+
+    def _generated(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[list[int]]:
+        """The tokens generated for each prompt, up to the longest of the batch."""
+        inputs = {name: tensor.to(self.network.device) for name, tensor in self.encoder.prompt_batch(prompts).items()}
         config = self.network.config
-        banned = [config.image_token_id, config.video_token_id, config.vision_start_token_id]
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if decoding.temperature > 0:
+            # The hub's generation_config.json has top_k 1, with which a temperature would change nothing.
+            sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": 1.0, "top_k": 0}
+        network: Any = self.network
+        with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(decoding.seed)
-            sampling = {"do_sample": True, "temperature": decoding.temperature}
-        stops = [
-            self.encoder.chat.tokenizer.convert_tokens_to_ids("<|im_end|>"),
-            self.encoder.chat.tokenizer.pad_token_id,
-        ]
-        with torch.inference_mode():
-            network: Any = self.network
             output_BL = network.generate(
                 **inputs,
                 max_new_tokens=decoding.max_new_tokens,
-                suppress_tokens=banned,
+                suppress_tokens=[config.image_token_id, config.video_token_id, config.vision_start_token_id],
                 repetition_penalty=1.0,
-                eos_token_id=stops,
-                pad_token_id=self.encoder.chat.tokenizer.pad_token_id,
+                eos_token_id=self._stops,
+                pad_token_id=self.encoder.pad_id,
                 **sampling,
             )
-        seconds = (time.perf_counter() - started) / len(prompts)
-        width = inputs["input_ids"].shape[1]
-        return [
-            self._reply(row.tolist(), length, seconds, stops)
-            for row, length in zip(output_BL[:, width:], lengths, strict=True)
-        ]
+        answers: list[list[int]] = output_BL[:, inputs["input_ids"].shape[1] :].tolist()
+        return answers
+
+    @property
+    def _stops(self) -> list[int]:
+        return [self.encoder.chat.turn_end_id, self.encoder.pad_id]
 
     def save(self, folder: Path) -> None:
         """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares."""
@@ -205,8 +212,8 @@ class Qwen25VL:
         }
         (folder / DECLARATION).write_text(json.dumps(declaration, indent=2) + "\n")
 
-    def _reply(self, generated: list[int], input_tokens: int, seconds: float, stops: list[int]) -> Reply:
-        end = next((index for index, token in enumerate(generated) if token in stops), None)
+    def _reply(self, generated: list[int], input_tokens: int, seconds: float) -> Reply:
+        end = next((index for index, token in enumerate(generated) if token in self._stops), None)
         kept = generated[:end]
         reason: Literal["stop", "length"] = "length" if end is None else "stop"
         return Reply(self.encoder.chat.decoded(kept), seconds, input_tokens, len(kept), reason)
@@ -232,11 +239,43 @@ def refuse_wrong_keys(path: str, info: dict[str, Any], *, tied: bool) -> None:
 def _config(path: str) -> Qwen2_5_VLConfig:
     try:
         config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"'{path}' is not a model folder, nor a hub name that can be reached: {error}") from None
     if not isinstance(config, Qwen2_5_VLConfig):
         raise ModelError(f"'{path}' holds a '{config.model_type}' model; this family is for 'qwen2_5_vl'.")
     return config
+
+
+def _chat(path: str) -> Chat:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"'{path}' has no tokenizer that can be read: {error}") from None
+    return Chat(tokenizer)
+
+
+def _network(section: Section, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    device = _device(section.device)
+    dtype = section.dtype if section.dtype != "auto" or device.type != "cpu" else "float32"
+    loader: Any = Qwen2_5_VLForConditionalGeneration
+    try:
+        network, info = loader.from_pretrained(
+            section.path,
+            config=config,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            attn_implementation=_attention(section.attention, device),
+            device_map=section.device_map,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError as error:
+        raise ExhaustedError(f"'{section.path}' does not fit into the memory of {device}: {error}") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the weights in '{section.path}' cannot be loaded: {error}") from None
+    refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
+    placed: Qwen2_5_VLForConditionalGeneration = network if section.device_map is not None else network.to(device)
+    placed.train(mode=False)
+    return placed
 
 
 def _device(name: str) -> torch.device:
@@ -257,18 +296,28 @@ def _attention(name: str, device: torch.device) -> str:
 
 def _declaration(path: str) -> dict[str, Any]:
     """What the checkpoint says of itself: our file, else its preprocessor's limits and Qwen2.5-VL's own format."""
-    folder = Path(path)
-    declared: dict[str, Any] = {"coordinates": "resized", "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
-    preprocessor = folder / "preprocessor_config.json"
-    if preprocessor.is_file():
-        settings = json.loads(preprocessor.read_text())
-        size = settings.get("size") or {}
-        declared["min_pixels"] = settings.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
-        declared["max_pixels"] = settings.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS
-    ours = folder / DECLARATION
-    if ours.is_file():
-        declared.update(json.loads(ours.read_text()))
-    return declared
+    settings = _settings(path, "preprocessor_config.json")
+    size = settings.get("size") or {}
+    declared = {
+        "coordinates": "resized",
+        "min_pixels": settings.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS,
+        "max_pixels": settings.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS,
+    }
+    return declared | _settings(path, DECLARATION)
+
+
+def _settings(path: str, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint, in a folder or on the hub; empty where there is none."""
+    file = cached_file(
+        path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+    )
+    if file is None:
+        return {}
+    try:
+        settings: dict[str, Any] = {**json.loads(Path(file).read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} holds no settings: {error}") from None
+    return settings
 
 
 def _preprocessor(limits: PixelLimits) -> dict[str, Any]:

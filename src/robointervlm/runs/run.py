@@ -1,0 +1,98 @@
+"""The folder of one run, and the lock that keeps it to one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+import robointervlm
+from robointervlm.core.errors import RecipeError
+from robointervlm.runs.files import write_atomically, writing_to
+from robointervlm.runs.log import logging_to
+from robointervlm.runs.settings import write_recipe
+
+_PACKAGES = ("accelerate", "deepspeed", "mujoco-core", "numpy", "pillow", "safetensors", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is open for writing. `recipe.yaml` repeats it, `environment.json` says what it ran on."""
+
+    folder: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, folder: Path, recipe: BaseModel) -> Iterator[Run]:
+        """The run's folder, made, locked and logged to until the block ends.
+
+        Raises `RecipeError` if another process is writing there.
+        """
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder), logging_to(folder / "log.txt"):
+            write_recipe(recipe, folder / "recipe.yaml")
+            write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+            yield cls(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; it goes with the process, however that ends."""
+    path = folder / ".lock"
+    with writing_to(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise RecipeError(
+                f"{folder} is locked by pid {holder}: another process is writing this run. "
+                "Wait for it, stop it, or choose another run.dir."
+            ) from None
+        with writing_to(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def environment() -> dict[str, object]:
+    """The versions a result depends on. Names no host, user or path."""
+    return {
+        "robointervlm": robointervlm.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The git commit of the checkout this package lies in, `-dirty` if files differ; None outside a checkout."""
+    here = Path(robointervlm.__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

@@ -1,0 +1,139 @@
+"""`bash scripts/sft.sh NAME GPUS`, as the README runs it, on the CPU with a tiny Qwen2.5-VL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robointervlm.runs.settings import override_values
+from scripted_benchmark import ROOT, make_benchmark, robointer
+
+FINETUNE = ROOT / "qwen-vl-finetune"
+PUBLISHED = "Generation/meta/train/rh20t/origin_format/full_single_multi_contact_obj_current_box_qa.json"
+
+
+def sft(*arguments: str, cwd: Path = FINETUNE, script: Path | str = "scripts/sft.sh", **environment: object):
+    return subprocess.run(
+        ["bash", str(script), *arguments],
+        cwd=cwd,
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PRETRAIN_MODEL"},
+            "OMP_NUM_THREADS": "1",
+            "ROBOINTER_PYTHON": sys.executable,
+            **{name: str(value) for name, value in environment.items()},
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def recording_python(folder: Path, code: int) -> Path:
+    """A Python in whose place the command line is written down, and which ends with this exit code."""
+    program = folder / "python"
+    program.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" "$@" >"{folder}/called"\nexit {code}\n')
+    program.chmod(0o755)
+    return program
+
+
+def test_the_documented_command_is_one_call_of_train_qwen(tmp_path):
+    model = tmp_path / "a model"
+    model.mkdir()
+    done = sft(
+        *("my_experiment", "8"),
+        PRETRAIN_MODEL=model,
+        OUTPUT_DIR=tmp_path / "out",
+        ROBOINTER_PYTHON=recording_python(tmp_path, 0),
+    )
+    assert done.returncode == 0, done.stderr
+    folder, *called = (tmp_path / "called").read_text().splitlines()
+    assert Path(folder) == FINETUNE
+    assert called[:5] == ["-m", "torch.distributed.run", "--nproc_per_node", "8", "--standalone"]
+    assert called[5] == "qwenvl/train/train_qwen.py"
+    assert called[called.index("--model_name_or_path") + 1] == str(model)
+    assert called[called.index("--deepspeed") + 1] == "scripts/zero3.json"
+    assert (tmp_path / "out" / "sft.sh").read_bytes() == (FINETUNE / "scripts/sft.sh").read_bytes()
+
+
+def test_four_gpus_are_four_processes(tmp_path):
+    python = recording_python(tmp_path, 0)
+    sft("my_experiment", "4", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
+    called = (tmp_path / "called").read_text().splitlines()
+    assert called[called.index("--nproc_per_node") + 1] == "4"
+
+
+def test_the_exit_code_of_the_training_passes_through(tmp_path):
+    python = recording_python(tmp_path, 7)
+    done = sft("x", "0", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
+    assert done.returncode == 7
+
+
+def test_an_unset_model_fails_loudly_and_writes_nothing(tmp_path):
+    done = sft("my_experiment", "8", OUTPUT_DIR=tmp_path / "out")
+    assert done.returncode == 2
+    assert "PRETRAIN_MODEL is not set" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_flag_of_the_script_is_known(tmp_path):
+    from robointervlm.cli.documented import _pairs, train_overrides  # noqa: PLC0415
+    from robointervlm.runs.settings import checked  # noqa: PLC0415
+    from robointervlm.train.recipe import TrainRecipe  # noqa: PLC0415
+
+    python = recording_python(tmp_path, 0)
+    sft("x", "1", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
+    flags = (tmp_path / "called").read_text().splitlines()[2:]
+    recipe = checked(TrainRecipe, override_values(train_overrides(_pairs(flags))), source="sft.sh")
+    assert (recipe.optim.language_lr, recipe.optim.vision_lr, recipe.optim.merger_lr) == (5e-6, 1e-6, 5e-6)
+    assert (recipe.batch.per_device, recipe.batch.accumulate, recipe.batch.max_tokens) == (4, 2, 8192)
+    assert (recipe.run.save_every, recipe.run.keep, recipe.run.epochs) == (3000, 2, 1.0)
+    assert (recipe.model.min_pixels, recipe.model.max_pixels, recipe.model.tune) == (3136, 12845056, ("language",))
+    assert len(recipe.mixture) == 24
+
+
+@pytest.mark.slow
+def test_a_tiny_model_is_trained_and_answers(tmp_path):
+    data = tmp_path / "data"
+    benchmark = make_benchmark(data, count=8)
+    published = data / PUBLISHED
+    published.parent.mkdir(parents=True)
+    records = json.loads(benchmark.file.read_text())
+    published.write_text(json.dumps([{**record, "image_path": f"images/{record['image_path']}"} for record in records]))
+    tiny = tmp_path / "tiny"
+    made = robointer(
+        "tiny", tiny, "--texts-from", "rh20t_vla_current_box_train", ROBOINTER_DATA=str(data), OMP_NUM_THREADS="1"
+    )
+    assert made.returncode == 0, made.stderr
+
+    settings = {"PRETRAIN_MODEL": tiny, "ROBOINTER_DATA": data, "DATASETS": "rh20t_vla_current_box_train%50"}
+    out = tmp_path / "out"
+    trained = sft("my_experiment", "0", OUTPUT_DIR=out, MAX_STEPS=2, BATCH_SIZE=2, GRAD_ACCUM=1, **settings)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert json.loads((out / "result.json").read_text())["steps"] == 2
+    assert (out / "job.out").read_text()
+
+    asked = [
+        *("--model_path", str(out / "model"), "--json_path", str(benchmark.file), "--image_dir", str(benchmark.images)),
+        *("--type", "current_box", "--batch_size", "4", "--max_new_tokens", "4"),
+        *("--output_dir", str(tmp_path / "eval"), "--log_dir", str(tmp_path / "logs")),
+    ]
+    script = ROOT / "eval/benchmark/eval_manip/evaluation_intermediate.py"
+    answered = subprocess.run(
+        [sys.executable, str(script), *asked],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answered.returncode == 0, answered.stderr
+    statuses = json.loads((tmp_path / "eval" / "report.json").read_text())["statuses"]
+    assert statuses["ok"] + statuses["unparsable"] == 8
+    shutil.rmtree(out)
