@@ -16,7 +16,15 @@ from robointervlm.models.tiny import TinySize, tiny_model
 from robointervlm.runs.settings import load_recipe
 from robointervlm.train.recipe import TrainRecipe
 
-SIZE = TinySize(language_width=64, language_layers=2, heads=2, vision_width=48, vision_layers=2, vision_heads=3)
+SIZE = TinySize(
+    language_width=64,
+    language_layers=2,
+    heads=2,
+    key_value_heads=1,
+    vision_width=48,
+    vision_layers=2,
+    vision_heads=3,
+)
 TEXTS = [
     "system\nYou are a helpful assistant.\nuser\nassistant\n",
     'Where is the cup? {"current_bbox": [[0, 1], [23, 45]]} The gripper is open: Yes or No.',

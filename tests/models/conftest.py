@@ -10,6 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    import torch
+    import torch  # noqa: PLC0415 - the scripted models do not need it
 
     torch.set_num_threads(1)

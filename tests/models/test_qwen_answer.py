@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import SIZE, fresh_model, noise, shared_model
 
 from robointervlm.core.errors import DataError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
+from tiny_models import SIZE, fresh_model, noise, shared_model
 
 PROMPTS = [
     Prompt((Message("user", "<image>\nWhere is the cup?"),), (noise(84, 56, 1),)),
@@ -27,7 +27,7 @@ def answers(model: Qwen25VL, prompts, **decoding) -> list[Reply]:
 
 
 def forced(token: int) -> Qwen25VL:
-    """A model whose next token is always this one, if it is allowed: the output layer scores it ten times the others."""
+    """A model whose next token is always this one, if it is allowed: it scores ten times as high as the others."""
     model = fresh_model()
     with torch.no_grad():
         embedding = model.network.model.language_model.embed_tokens.weight

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import shared_data, shared_model
 from transformers import PreTrainedTokenizerFast
 
 from robointervlm.core.errors import DataError, ModelError
@@ -18,6 +18,7 @@ from robointervlm.core.prompt import Message
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.pictures import Grid
 from robointervlm.models.tiny import CHAT_TEMPLATE
+from tiny_models import shared_data, shared_model
 
 TWO = Grid(1, 2, 4)
 SIX = Grid(1, 4, 6)
@@ -127,8 +128,6 @@ def test_digits_are_single_tokens(chat):
 @given(st.text(max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_text_survives_the_tiny_tokenizer(text):
-    import unicodedata
-
     chat = shared_model().encoder.chat
     plain = unicodedata.normalize("NFC", text)
     if any(token in plain for token in chat.special_tokens):

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import fresh_model, noise, shared_data, shared_model
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from robointervlm.core.coordinates import CoordinateFormat
@@ -24,6 +23,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.pictures import PixelLimits, patches
 from robointervlm.models.tiny import CHAT_TEMPLATE
+from tiny_models import fresh_model, noise, shared_data, shared_model
 
 PROMPT = Prompt((Message("user", "<image>\nWhere is the cup?"),), (noise(84, 56),))
 
@@ -148,9 +148,12 @@ NORM = "model.language_model.norm.weight"
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda weights: weights.pop(NORM), "missing"),
-        (lambda weights: weights.update({"model.language_model.more.weight": torch.zeros(2)}), "unexpected"),
-        (lambda weights: weights.update({NORM: torch.zeros(3)}), "norm.weight"),
+        (lambda weights: weights.pop(NORM), "1 missing, such as model.language_model.norm.weight"),
+        (lambda weights: weights.update({"model.language_model.more.weight": torch.zeros(2)}), "1 unexpected, such as"),
+        (
+            lambda weights: weights.update({NORM: torch.zeros(3)}),
+            "1 misshapen, such as model.language_model.norm.weight",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(folder, change, said):
@@ -163,11 +166,15 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "robointer.json"])
-@pytest.mark.parametrize("damaged", [cut, Path.unlink])
-def test_a_folder_that_is_not_whole_is_one_clear_error(folder, name, damaged):
-    if name == "robointer.json" and damaged is Path.unlink:
-        pytest.skip("a checkpoint of others does not have it")
+WEIGHTS_AND_SETTINGS = ["model.safetensors", "config.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize(
+    "damaged, name",
+    [(Path.unlink, name) for name in WEIGHTS_AND_SETTINGS]
+    + [(cut, name) for name in [*WEIGHTS_AND_SETTINGS, "robointer.json", "preprocessor_config.json"]],
+)
+def test_a_folder_that_is_not_whole_is_one_clear_error(folder, damaged, name):
     damaged(folder / name)
     with pytest.raises(ModelError, match=r".{20}"):
         load(folder)
@@ -222,8 +229,6 @@ def test_a_tokenizer_of_another_model_is_refused():
     folder = shared_data() / "qwen2_5_vl_processor"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    from transformers import PreTrainedTokenizerFast
-
     other = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), chat_template=CHAT_TEMPLATE, pad_token="<|endoftext|>"
     )

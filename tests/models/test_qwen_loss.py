@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_models import fresh_model, noise, shared_model
 from torch import nn
 from torch.nn import functional as F
 
 from robointervlm.core.prompt import Message
 from robointervlm.models.qwen2_5_vl.encoder import Encoded
 from robointervlm.models.qwen2_5_vl.network import PatchProjection, Qwen25VL, SupervisedLoss
+from tiny_models import fresh_model, noise, shared_model
 
 
 def sample(model: Qwen25VL, question: str, answer: str, *pictures: np.ndarray) -> Encoded:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import noise
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
+from tiny_models import noise
 
 
 @pytest.mark.parametrize("width, height", [(84, 56), (100, 80), (320, 180), (640, 480), (61, 333), (20, 20), (5, 90)])

@@ -77,7 +77,7 @@ FLAT = {
         "vision_config": VISION | {"out_hidden_size": 3584},
     },
 }
-# A layer: query, key and value with bias, output, three of the MLP, two norms = 12; 36 (28) layers, embedding, last norm.
+# A layer: query, key and value with bias, output, three of the MLP, two norms = 12. 36 (28) layers, embedding, norm.
 # A vision block: qkv, projection and three of the MLP with bias, two norms = 12; 32 blocks, patch embedding.
 # The merger: a norm and two layers with bias = 5. The 7B model has an output layer of its own.
 TENSORS = {

@@ -14,7 +14,7 @@ import typer
 
 from robointervlm.core.answer import Box
 from robointervlm.core.coordinates import Space
-from robointervlm.core.errors import ModelError
+from robointervlm.core.errors import ModelError, RecipeError
 
 # What the demo trains on and asks about; the headline and one stricter or second number of each.
 TASKS: dict[str, tuple[str, ...]] = {
@@ -70,8 +70,9 @@ def demo(  # noqa: PLR0913 - one per flag
     Example: robointer demo --dir runs/demo
     """
     started = time.monotonic()
-    wanted = processes or min(2, os.cpu_count() or 1)
-    settings = DemoSettings(folder, seed, episodes, held_out, steps, wanted if ACCUMULATED % wanted == 0 else 1)
+    settings = DemoSettings(folder, seed, episodes, held_out, steps, processes or min(2, os.cpu_count() or 1))
+    if ACCUMULATED % settings.processes:
+        raise RecipeError(f"--processes {processes}: a step of 64 questions is shared by 1, 2 or 4 processes.")
     _simulated(settings)
     trained = _trained(settings)
     reports = _asked(settings, trained)
@@ -91,11 +92,13 @@ def _simulated(settings: DemoSettings) -> None:
 def _trained(settings: DemoSettings) -> Path:
     """The fine-tuned checkpoint; goes on where an interrupted demo stopped."""
     from robointervlm.cli.train import launch
-    from robointervlm.runs.settings import write_recipe
+    from robointervlm.runs.settings import load_recipe, write_recipe
     from robointervlm.train.recipe import TrainRecipe
 
     recipe = TrainRecipe.model_validate(demo_recipe(settings))
     path = settings.folder / "train.yaml"
+    if path.is_file() and load_recipe(TrainRecipe, path) != recipe:
+        raise RecipeError(f"{settings.folder} holds a demo with other settings; choose another --dir or remove it.")
     write_recipe(recipe, path)
     finished = recipe.run.dir / "result.json"
     if finished.is_file():
@@ -135,15 +138,12 @@ def demo_recipe(settings: DemoSettings) -> dict[str, Any]:
 
 def _asked(settings: DemoSettings, trained: Path) -> dict[str, dict[str, Any]]:
     """The scored reports of the four who are asked, by name."""
-    import torch
-
     from robointervlm.evaluate.predict import predict
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.evaluate.score import score
     from robointervlm.models.model import load_model
     from robointervlm.report.write import write_report
 
-    torch.set_num_threads(os.cpu_count() or 1)
     reports: dict[str, dict[str, Any]] = {}
     checkpoints = {"untrained": ASSETS / "tiny-grounding", "trained": trained}
     _say("3/4  Asking about the held-out episodes")

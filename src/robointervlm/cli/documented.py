@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +82,7 @@ _TRAIN_FLAGS = {
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
-    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "deepspeed"),
+    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
@@ -94,6 +93,7 @@ _TRAIN_WITHOUT_EFFECT = {
     **dict.fromkeys(
         ("eval_strategy", "evaluation_strategy", "per_device_eval_batch_size"), "robointer predict evaluates"
     ),
+    "deepspeed": "this version trains with DistributedDataParallel, every GPU holding the whole model",
     "data_flatten": "how samples are put together is the loop's own matter",
     "cache_dir": "set HF_HUB_CACHE",
     "save_strategy": "checkpoints are saved every save_steps",
@@ -114,10 +114,6 @@ def train(arguments: Sequence[str]) -> int:
         sys.stdout.write(_train_help())
         return 0
     overrides = train_overrides(given)
-    if "deepspeed" in given:
-        # accelerate reads both, and replaces the file's "auto" values by the recipe's.
-        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
-        os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = str(_existing(given["deepspeed"], "--deepspeed"))
     return run(["train", *overrides])
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError, TooManyFailuresError
 from robointervlm.core.prompt import Decoding
 from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
-from robointervlm.report.overlay import save_overlay
+from robointervlm.report.overlay import in_words, save_overlay
 from robointervlm.report.write import write_report
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def predict(  # noqa: PLR0913 - one per flag
 
     For example:
 
-      robointer predict recipes/eval/default.yaml model.path=runs/sft/final run.dir=runs/eval
+      robointer predict recipes/eval/default.yaml model.path=runs/sft/model run.dir=runs/eval
 
-      robointer predict --model runs/sft/final --data val.json --task current_box --image-dir images --out runs/eval
+      robointer predict --model runs/sft/model --data val.json --task current_box --image-dir images --out runs/eval
 
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
     """
@@ -122,7 +123,7 @@ def infer(  # noqa: PLR0913 - one per flag
 ) -> None:
     """Ask a model one question about your own pictures.
 
-    Example: robointer infer --model runs/sft/final --prompt "Where is the gripper?" --images a.jpg --task gripper_det
+    Example: robointer infer --model runs/sft/model --prompt "Where is the gripper?" --images a.jpg --task gripper_det
     """
     from robointervlm.evaluate.infer import ask_once
 
@@ -136,7 +137,10 @@ def infer(  # noqa: PLR0913 - one per flag
     )
     typer.echo(said.text)
     if said.answer is not None:
-        typer.echo(f"{task}, in pixels: {said.answer}")
+        if isinstance(said.answer, Unparsed):
+            typer.echo(f"{task}: no answer could be read: {said.answer.reason}")
+        else:
+            typer.echo(f"{task}: {in_words(said.answer)}")
     if overlay is not None:
         save_overlay(overlay, said.picture, said.answer)
         typer.echo(f"{overlay}")

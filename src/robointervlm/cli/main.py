@@ -135,7 +135,10 @@ def explained(error: Exception) -> int:  # noqa: PLR0911 - one per kind
         case typer.Abort():
             return _said("interrupted.", ExitCode.INTERRUPTED, label="stopped")
         case ModuleNotFoundError() if (extra := _EXTRAS.get((error.name or "").partition(".")[0])) is not None:
-            remedy = f"{error.name} is not installed, and this command needs it: pip install 'robointervlm[{extra}]'."
+            remedy = (
+                f"{error.name} is not installed, and this command needs it: "
+                f"pip install 'robointervlm[{extra}]', or pip install -e '.[{extra}]' in a checkout."
+            )
             return _said(remedy, ExitCode.USAGE)
         case MemoryError():
             return _said(f"out of memory: {error}. Use a smaller batch_size.", ExitCode.EXHAUSTED)

@@ -1,4 +1,4 @@
-"""`robointer train`, `tiny` and `demo`."""
+"""`robointer train` and `tiny`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(
 
       robointer train recipes/train/sft.yaml model.path=Qwen/Qwen2.5-VL-3B-Instruct run.dir=runs/sft --gpus 8
 
-      robointer train model.path=runs/tiny mixture=[sim_gripper_det_train] run.dir=runs/try optim.language_lr=3e-3
+      robointer train model.path=runs/tiny mixture=sim_gripper_det_train run.dir=runs/try optim.language_lr=3e-3
     """
     from robointervlm.runs.settings import load_recipe
     from robointervlm.train.recipe import TrainRecipe

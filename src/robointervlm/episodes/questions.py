@@ -57,13 +57,13 @@ WORDINGS["traj_wo_init_pos"] = WORDINGS["traj"]
 class Asked:
     """A question and its answer about one frame of an episode; the frame by its place in `Episode.frames`.
 
-    `more` are further questions with their answers, asked in the same conversation.
+    `suffix` tells several questions of one task about one frame apart in their ids.
     """
 
     frame: int
     question: str
     answer: str
-    more: tuple[tuple[str, str], ...] = ()
+    suffix: str = ""
 
 
 def records(episode: Episode, pictures: list[str]) -> dict[str, list[Record]]:
@@ -81,15 +81,16 @@ def records(episode: Episode, pictures: list[str]) -> dict[str, list[Record]]:
 def _record(episode: Episode, task: str, asked: Asked, picture: str) -> Record:
     width, height = episode.image_size
     new_width, new_height = smart_resize(episode.image_size)
-    turns = [(f"<image>\n{asked.question}", asked.answer), *asked.more]
-    said = [(("human", question), ("gpt", answer)) for question, answer in turns]
     return {
-        "id": f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}",
+        "id": f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}{asked.suffix}",
         "task": task,
         "episode": episode.id,
-        "conversations": [{"from": role, "value": text} for turn in said for role, text in turn],
+        "conversations": [
+            {"from": "human", "value": f"<image>\n{asked.question}"},
+            {"from": "gpt", "value": asked.answer},
+        ],
         "images": picture,
-        "gt": turns[-1][1],
+        "gt": asked.answer,
         "h": height,
         "w": width,
         "new_h": new_height,
@@ -182,16 +183,14 @@ def _contact_decide(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 
 def _grounding(episode: Episode, rng: Generator) -> Iterator[Asked]:
-    """One conversation a frame that asks for everything seen by its name, in any order; not the gripper."""
+    """Everything that is seen, asked for by its name, the gripper too."""
     for number, frame in enumerate(episode.frames):
-        turns = []
-        for name, seen in frame.things.items():
-            if seen.box and seen.visible_share >= VISIBLE_THING and _is_large(episode, seen.box):
+        for name, seen in [*frame.things.items(), ("gripper", frame.gripper)]:
+            enough = VISIBLE_GRIPPER if name == "gripper" else VISIBLE_THING
+            if seen.box and seen.visible_share >= enough and _is_large(episode, seen.box):
                 question = _pick("grounding", rng).format(name=name)
-                turns.append((question, box_answer("bbox_2d", episode, seen.box)))
-        if turns:
-            (question, answer), *more = (turns[i] for i in rng.permutation(len(turns)))
-            yield Asked(number, question, answer, tuple(more))
+                answer = box_answer("bbox_2d", episode, seen.box)
+                yield Asked(number, question, answer, f"_{name.replace(' ', '_')}")
 
 
 ASKERS: dict[str, Callable[[Episode, Generator], Iterator[Asked]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from robointervlm.core.prompt import Decoding
 from robointervlm.data.spec import Coordinates
@@ -38,6 +38,11 @@ class Data(Settings):
     image_dir: Path | None = None
     coordinates: Coordinates = "pixel"
     resize_limits: tuple[int, int] | None = None
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -79,6 +79,7 @@ class TinySize(BaseModel):
     language_width: int = 128
     language_layers: int = 3
     heads: int = 4
+    key_value_heads: int = 4
     vision_width: int = 96
     vision_layers: int = 2
     vision_heads: int = 3
@@ -142,7 +143,7 @@ def _config(size: TinySize, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLCon
             "intermediate_size": 4 * size.language_width * 2 // 3,
             "num_hidden_layers": size.language_layers,
             "num_attention_heads": size.heads,
-            "num_key_value_heads": max(1, size.heads // 2),
+            "num_key_value_heads": size.key_value_heads,
             "rms_norm_eps": 1e-6,
             "max_position_embeddings": 32768,
             "initializer_range": size.initializer_range,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,22 @@ _LONGEST_SIDE = 800
 def can_be_drawn(answer: object) -> bool:
     """Whether an answer is a place in the picture."""
     return isinstance(answer, Box | Points | Trajectory)
+
+
+def in_words(answer: Answer | None) -> str:
+    """A short form of an answer; places in whole pixels."""
+    if answer is None:
+        return ""
+    if not can_be_drawn(answer):
+        return str(next(iter(vars(answer).values())))
+    points = points_of(answer)
+    shown = " ".join(f"({x:.0f}, {y:.0f})" for x, y in points[:12])
+    return shown + (" …" if len(points) > 12 else "") + " px"
+
+
+def points_of(answer: Answer | None) -> Sequence[Point]:
+    """The places of an answer; none if it has none."""
+    return answer.corners if isinstance(answer, Box) else getattr(answer, "points", ())
 
 
 def svg_shapes(answer: Answer | None, side: Side) -> Markup:

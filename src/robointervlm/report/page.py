@@ -13,13 +13,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from robointervlm.core.answer import Answer, Box
-from robointervlm.core.coordinates import Point
+from robointervlm.core.answer import Answer
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.reading import answer_from_json
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
-from robointervlm.report.overlay import COLOURS, can_be_drawn, data_uri, svg_shapes
+from robointervlm.report.overlay import COLOURS, data_uri, in_words, points_of, svg_shapes
 from robointervlm.report.scored import ScoredRun
 from robointervlm.report.tables import STATUS_MEANING, interval, number, unparsed_text
 
@@ -150,8 +149,8 @@ def _card(sample: Mapping[str, Any]) -> Card:
         shapes=svg_shapes(predicted, "predicted") + svg_shapes(reference, "true"),
         prompt=_cut(sample["prompt"]).replace(IMAGE_MARKER, "").strip(),
         reply=_cut(sample["reply"]),
-        predicted=_in_words(predicted),
-        reference=_in_words(reference) or _cut(sample["raw_answer"]),
+        predicted=_cut(in_words(predicted)),
+        reference=_cut(in_words(reference)) or _cut(sample["raw_answer"]),
         notes=_notes(sample, predicted, (width, height)),
         values=tuple((name, f"{value:.3g}") for name, value in sample["strict"].items()),
     )
@@ -161,27 +160,12 @@ def _answer(record: Mapping[str, object] | None) -> Answer | None:
     return None if record is None else answer_from_json(record)
 
 
-def _in_words(answer: Answer | None) -> str:
-    """A short form of an answer; places in whole pixels."""
-    if answer is None:
-        return ""
-    if not can_be_drawn(answer):
-        return _cut(str(next(iter(vars(answer).values()))))
-    points = _points(answer)
-    shown = " ".join(f"({x:.0f}, {y:.0f})" for x, y in points[:12])
-    return shown + (" …" if len(points) > 12 else "") + " px"
-
-
-def _points(answer: Answer | None) -> Sequence[Point]:
-    return answer.corners if isinstance(answer, Box) else getattr(answer, "points", ())
-
-
 def _notes(sample: Mapping[str, Any], predicted: Answer | None, size: tuple[float, float]) -> str:
     """What a reader should know about how an answer was read."""
     notes = list(sample["notes"])
     if sample["finish_reason"] == "length":
         notes.append("cut at max_new_tokens")
-    if any(not (0 <= x <= size[0] and 0 <= y <= size[1]) for x, y in _points(predicted)):
+    if any(not (0 <= x <= size[0] and 0 <= y <= size[1]) for x, y in points_of(predicted)):
         notes.append("leaves the picture")
     return ", ".join(notes)
 

@@ -35,6 +35,7 @@ from robointervlm.train.recipe import TrainRecipe
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
 # How many samples, at most, have to be seen before a bad one counts as more than its share.
 RATE_SAMPLES = 1000
 
@@ -84,14 +85,19 @@ class Training:
 
     @property
     def checkpoint_root(self) -> Path:
-        return self.recipe.run.dir / "checkpoints"
+        return self.recipe.run.dir / CHECKPOINTS
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint of this run's folder, if there is one."""
         with self.accelerator.main_process_first():  # it also tidies up
             found = checkpoints.newest(self.checkpoint_root) if self.checkpoint_root.is_dir() else None
-        if found is None:
-            return
+        if found is not None:
+            self._restore(found)
+            logger.info("going on from %s", found.folder)
+        if self.accelerator.is_main_process:
+            _forget_after(self.step, self.recipe.run.dir / METRICS)
+
+    def _restore(self, found: checkpoints.Checkpoint) -> None:
         state = torch.load(found.state, map_location="cpu", weights_only=True)
         ours = self._plan_identity()
         if differing := [key for key, value in state["plan"].items() if ours.get(key, value) != value]:
@@ -104,9 +110,6 @@ class Training:
             optimizer.load_state_dict(saved)
         self.step = found.step
         self.counts = Counts(**state["counts"])
-        if self.accelerator.is_main_process:
-            _forget_after(self.step, self.recipe.run.dir / METRICS)
-        logger.info("going on from %s", found.folder)
 
     def run(self, stop: StopFlag) -> None:
         """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
@@ -164,7 +167,9 @@ class Training:
             summed += loss.detach()
         mean = self._over_all(summed)[0] / supervised
         norm = float(self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optim.clip))
-        if not (math.isfinite(mean) and math.isfinite(norm)):
+        # In fp16 the scaler tries scales that are too high; it leaves such a step out by itself and lowers the scale.
+        scaled = self.accelerator.scaler is not None
+        if not (math.isfinite(mean) and (math.isfinite(norm) or scaled)):
             ids = [identifier for micro in micro_batches for identifier in micro.ids]
             raise NonFiniteLossError(
                 f"step {self.step + 1}: loss {mean}, gradient norm {norm}; the step was not applied. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
 
@@ -84,3 +84,8 @@ class TrainRecipe(_Section):
     batch: BatchSection = BatchSection()
     augment: AugmentSection = AugmentSection()
     run: RunSection
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value

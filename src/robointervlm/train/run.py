@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.table import Table
 
-from robointervlm.core.errors import DataError, RoboInterError
+from robointervlm.core.errors import DataError, RecipeError, RoboInterError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
@@ -20,9 +20,10 @@ from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
+from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
-from robointervlm.train.loop import Training
+from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.optimizer import summary
 from robointervlm.train.preview import drawn, marked
 from robointervlm.train.recipe import TrainRecipe
@@ -38,11 +39,37 @@ def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
 
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
     """
+    _refuse_another_recipe(recipe)
     accelerator = _accelerator(recipe)
     if not accelerator.is_main_process:
         return _train(recipe, accelerator, data_root)
     with Run.opened(recipe.run.dir, recipe):
         return _train(recipe, accelerator, data_root)
+
+
+def _refuse_another_recipe(recipe: TrainRecipe) -> None:
+    """Raise `RecipeError`, before anything in the folder is changed, if its checkpoints come from other settings."""
+    written = recipe.run.dir / "recipe.yaml"
+    if not (recipe.run.dir / CHECKPOINTS).is_dir() or not written.is_file():
+        return
+    before, now = _decisive(load_recipe(TrainRecipe, written)), _decisive(recipe)
+    if changed := [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]:
+        raise RecipeError(
+            f"{recipe.run.dir} belongs to another recipe: {'; '.join(changed)}. "
+            "Choose another run.dir, or give the settings it was begun with."
+        )
+
+
+def _decisive(recipe: TrainRecipe) -> dict[str, object]:
+    """The settings that decide what is learned, which a run keeps from its first step to its last."""
+    run = recipe.run
+    return {
+        "model.tune": sorted(recipe.model.tune),
+        "mixture": recipe.mixture,
+        **{f"optim.{key}": value for key, value in recipe.optim.model_dump().items()},
+        **{f"augment.{key}": value for key, value in recipe.augment.model_dump().items()},
+        **{"run.epochs": run.epochs, "run.max_steps": run.max_steps, "run.seed": run.seed},
+    }
 
 
 def _train(recipe: TrainRecipe, accelerator: Accelerator, data_root: Path | None) -> bool:

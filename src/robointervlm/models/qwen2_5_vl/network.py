@@ -7,33 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.utils.hub import cached_file
-from transformers.utils.import_utils import is_flash_attn_2_available
+from transformers import Qwen2_5_VLForConditionalGeneration
 
-from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat, ImageSize
-from robointervlm.core.errors import ExhaustedError, ModelError, RoboInterError
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.models.qwen2_5_vl import Section
-from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
+from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
-from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
-
-logger = logging.getLogger(__name__)
+from robointervlm.models.qwen2_5_vl.folder import (
+    DECLARATION,
+    preprocessor,
+    quiet,
+    read_chat,
+    read_config,
+    read_declaration,
+    read_network,
+)
+from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
 
 Part = Literal["language", "merger", "vision"]
-DECLARATION = "robointer.json"
-"""The file of a checkpoint that says what it writes: coordinate format, pixel limits, answer style."""
 
 
 class PatchProjection(nn.Module):
@@ -111,14 +112,14 @@ class Qwen25VL:
     @classmethod
     def load(cls, section: Section) -> Qwen25VL:
         """The checkpoint in memory. Raises `ModelError` where it is not whole or not a Qwen2.5-VL."""
-        config = _config(section.path)
-        declared = _declaration(section.path)
+        config = read_config(section.path)
+        declared = read_declaration(section.path)
         limits = PixelLimits(
             section.min_pixels or declared["min_pixels"],
             section.max_pixels or declared["max_pixels"],
         )
-        chat = _chat(section.path)
-        network = _network(section, config)
+        chat = read_chat(section.path)
+        network = read_network(section, config)
         coordinates = CoordinateFormat.named(section.coordinates or declared["coordinates"])
         return cls(
             network,
@@ -199,11 +200,10 @@ class Qwen25VL:
 
     def save(self, folder: Path) -> None:
         """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares."""
-        self.network.save_pretrained(folder, save_original_format=False)
+        with quiet():
+            self.network.save_pretrained(folder, save_original_format=False)
         self.encoder.chat.tokenizer.save_pretrained(folder)
-        (folder / "preprocessor_config.json").write_text(
-            json.dumps(_preprocessor(self.encoder.limits), indent=2) + "\n"
-        )
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor(self.encoder.limits), indent=2) + "\n")
         declaration = {
             "coordinates": self.coordinates.value,
             "min_pixels": self.encoder.limits.min_pixels,
@@ -224,119 +224,3 @@ def part_of(parameter: str) -> Part:
     if ".merger." in parameter and "visual." in parameter:
         return "merger"
     return "vision" if "visual." in parameter else "language"
-
-
-def refuse_wrong_keys(path: str, info: dict[str, Any], *, tied: bool) -> None:
-    """Raise `ModelError` if loading left parameters of the model without a value or values without a parameter."""
-    missing = {key for key in info["missing_keys"] if not (tied and key == "lm_head.weight")}
-    if missing or info["unexpected_keys"] or info.get("mismatched_keys"):
-        raise ModelError(
-            f"the checkpoint '{path}' does not fit its own config: missing {sorted(missing)[:3]}, "
-            f"unexpected {sorted(info['unexpected_keys'])[:3]}, misshapen {list(info.get('mismatched_keys', ()))[:3]}."
-        )
-
-
-def _config(path: str) -> Qwen2_5_VLConfig:
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"'{path}' is not a model folder, nor a hub name that can be reached: {error}") from None
-    if not isinstance(config, Qwen2_5_VLConfig):
-        raise ModelError(f"'{path}' holds a '{config.model_type}' model; this family is for 'qwen2_5_vl'.")
-    return config
-
-
-def _chat(path: str) -> Chat:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"'{path}' has no tokenizer that can be read: {error}") from None
-    return Chat(tokenizer)
-
-
-def _network(section: Section, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
-    device = _device(section.device)
-    dtype = section.dtype if section.dtype != "auto" or device.type != "cpu" else "float32"
-    loader: Any = Qwen2_5_VLForConditionalGeneration
-    try:
-        network, info = loader.from_pretrained(
-            section.path,
-            config=config,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            attn_implementation=_attention(section.attention, device),
-            device_map=section.device_map,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except torch.OutOfMemoryError as error:
-        raise ExhaustedError(f"'{section.path}' does not fit into the memory of {device}: {error}") from None
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the weights in '{section.path}' cannot be loaded: {error}") from None
-    refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
-    placed: Qwen2_5_VLForConditionalGeneration = network if section.device_map is not None else network.to(device)
-    placed.train(mode=False)
-    return placed
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device '{name}' was asked for, but torch sees no GPU here; use model.device=cpu.")
-    return torch.device(name)
-
-
-def _attention(name: str, device: torch.device) -> str:
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
-    return "sdpa"
-
-
-def _declaration(path: str) -> dict[str, Any]:
-    """What the checkpoint says of itself: our file, else its preprocessor's limits and Qwen2.5-VL's own format."""
-    settings = _settings(path, "preprocessor_config.json")
-    size = settings.get("size") or {}
-    declared = {
-        "coordinates": "resized",
-        "min_pixels": settings.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS,
-        "max_pixels": settings.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS,
-    }
-    return declared | _settings(path, DECLARATION)
-
-
-def _settings(path: str, name: str) -> dict[str, Any]:
-    """A JSON file of a checkpoint, in a folder or on the hub; empty where there is none."""
-    file = cached_file(
-        path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-    )
-    if file is None:
-        return {}
-    try:
-        settings: dict[str, Any] = {**json.loads(Path(file).read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{file} holds no settings: {error}") from None
-    return settings
-
-
-def _preprocessor(limits: PixelLimits) -> dict[str, Any]:
-    """The settings of an image processor that does what `pictures.patches` does."""
-    return {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "do_convert_rgb": True,
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        "image_mean": [round(float(value), 8) for value in MEAN],
-        "image_std": [round(float(value), 8) for value in STD],
-        "min_pixels": limits.min_pixels,
-        "max_pixels": limits.max_pixels,
-        "size": {"shortest_edge": limits.min_pixels, "longest_edge": limits.max_pixels},
-        "patch_size": PATCH,
-        "temporal_patch_size": TEMPORAL,
-        "merge_size": MERGE,
-    }

@@ -1,0 +1,99 @@
+"""Training in processes of its own: several at once, stopped by the system, failing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tiny_models import box_dataset, losses, train_arguments
+
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "robointervlm.cli", "train", *arguments]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def finished(*arguments: str) -> tuple[int, str]:
+    process = started(*arguments)
+    _, error = process.communicate(timeout=150)
+    return process.returncode, error
+
+
+def numbers(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        metrics = run / "metrics.jsonl"
+        if metrics.is_file() and metrics.read_text().count("\n") >= step:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"step {step} was not reached: {process.communicate()[1] if process.poll() is not None else ''}")
+
+
+def test_two_processes_train_as_one_with_twice_the_accumulation(tiny_folder, tmp_path):
+    # Samples of different lengths, one of them bad: no split may change what the step learns.
+    catalog = box_dataset(tmp_path / "data", wordy=4, bad=[7])
+    common = ["run.max_steps=3", "batch.per_device=1", "data.max_bad_rate=0.5"]
+    one = train_arguments(tiny_folder, catalog, tmp_path / "one", *common, "batch.accumulate=4")
+    two = train_arguments(tiny_folder, catalog, tmp_path / "two", *common, "batch.accumulate=2")
+    assert finished(*one)[0] == 0
+    code, error = finished(*two, "--processes", "2")
+    assert code == 0, error
+    for ours, theirs in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
+        for name in ("loss", "grad_norm"):
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-4), name
+        for name in ("step", "samples", "supervised", "bad"):
+            assert theirs[name] == ours[name], name
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["samples"] == 11
+
+
+def test_sigterm_saves_and_says_so_and_the_same_command_goes_on(tiny_folder, tmp_path):
+    catalog = box_dataset(tmp_path / "data")
+    long = ["run.max_steps=60", "optim.schedule=constant"]
+    arguments = train_arguments(tiny_folder, catalog, tmp_path / "run", *long)
+    process = started(*arguments)
+    wait_for_step(process, tmp_path / "run", 3)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "rerun the same command" in error
+    stopped = max(losses(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()
+    assert 3 <= stopped < 60
+    assert finished(*arguments)[0] == 0
+    assert sorted(losses(tmp_path / "run")) == list(range(1, 61))
+
+
+def test_sigterm_stops_all_processes_at_one_step_and_they_go_on(tiny_folder, tmp_path):
+    catalog = box_dataset(tmp_path / "data")
+    arguments = train_arguments(tiny_folder, catalog, tmp_path / "run", "run.max_steps=200", "batch.accumulate=1")
+    process = started(*arguments, "--processes", "2")
+    wait_for_step(process, tmp_path / "run", 2)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    stopped = max(losses(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()
+
+
+def test_what_goes_wrong_in_several_processes_keeps_its_exit_code_and_shows_no_traceback(tiny_folder, tmp_path):
+    catalog = box_dataset(tmp_path / "data", bad=range(12))
+    arguments = train_arguments(tiny_folder, catalog, tmp_path / "run")
+    code, error = finished(*arguments, "--processes", "2")
+    assert code == 3
+    assert "data.max_bad_rate" in error
+    assert "Traceback" not in error

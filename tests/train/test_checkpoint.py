@@ -1,0 +1,177 @@
+"""Checkpoints are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from robointervlm.core.errors import DataError, ExhaustedError
+from robointervlm.train import checkpoint as checkpoints
+from robointervlm.train.checkpoint import Checkpoint, damage, newest, save
+
+
+def written(into: Checkpoint) -> None:
+    into.model.mkdir()
+    (into.model / "weights").write_bytes(bytes(range(256)) * 8)
+    into.state.write_text(f"state of step {into.step}")
+
+
+def saved(root: Path, *steps: int, keep: int = 10) -> list[Path]:
+    return [save(root, step, written, keep=keep).folder for step in steps]
+
+
+@pytest.fixture
+def warnings(caplog):
+    """What the module warns of, whether or not the package's log is passed on."""
+    logger = logging.getLogger("robointervlm.train.checkpoint")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_the_newest_checkpoint_is_found(tmp_path):
+    saved(tmp_path, 5, 10, 100)
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.step == 100
+    assert found.state.read_text() == "state of step 100"
+
+
+def test_steps_are_compared_as_numbers(tmp_path):
+    saved(tmp_path, 99_999_999, 100_000_000)
+    assert newest(tmp_path).step == 100_000_000
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert newest(tmp_path) is None
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    saved(tmp_path, 1, 2, 3, 4, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+def test_a_write_that_dies_leaves_nothing_that_looks_like_a_checkpoint(tmp_path):
+    saved(tmp_path, 1)
+
+    def dies(into: Checkpoint) -> None:
+        written(into)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2, dies, keep=1)
+    assert newest(tmp_path).step == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    saved(tmp_path, 1)
+
+    def full(into: Checkpoint) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ExhaustedError, match="No space left"):
+        save(tmp_path, 2, full, keep=1)
+    assert newest(tmp_path).step == 1
+
+
+FILES = ["model/weights", "state.pt", "MANIFEST.json"]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x01
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "deleted": Path.unlink,
+    "one bit": flip,
+    "a list": lambda path: path.write_text('{"files": [1, 2]}'),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_newest_falls_back_to_the_one_before_and_is_named(tmp_path, warnings, name, how):
+    _, latest = saved(tmp_path, 1, 2)
+    before = (latest / name).read_bytes()
+    DAMAGES[how](latest / name)
+    if name == "MANIFEST.json" and how == "cut":
+        # The last byte is a line break: nothing is lost.
+        assert before.rstrip(b"\n") == (latest / name).read_bytes()
+        return
+    assert newest(tmp_path).step == 1
+    assert "step-00000002" in warnings.text
+    assert "damaged" in warnings.text
+
+
+def test_an_empty_folder_is_a_damaged_checkpoint(tmp_path):
+    saved(tmp_path, 1)
+    (tmp_path / "step-00000002").mkdir()
+    assert newest(tmp_path).step == 1
+
+
+def test_all_damaged_never_starts_again_in_silence(tmp_path):
+    for folder in saved(tmp_path, 1, 2):
+        flip(folder / "state.pt")
+    with pytest.raises(DataError, match="no checkpoint in .* is whole"):
+        newest(tmp_path)
+
+
+def test_leftovers_are_tidied_up_and_other_folders_are_left_alone(tmp_path):
+    saved(tmp_path, 1)
+    (tmp_path / ".tmp-step-00000002").mkdir()
+    (tmp_path / "step-00000009-copy").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert newest(tmp_path).step == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step-00000001", "step-00000009-copy"]
+
+
+def test_a_damaged_newer_checkpoint_never_pushes_out_the_good_one(tmp_path):
+    # Resumed at 1 after 5 was found damaged; with keep=1 the checkpoint just written must be the one that stays.
+    _, damaged = saved(tmp_path, 1, 5)
+    flip(damaged / "state.pt")
+    save(tmp_path, 2, written, keep=1)
+    assert newest(tmp_path).step == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_stop_the_run(tmp_path, monkeypatch, warnings):
+    saved(tmp_path, 1)
+    discard = checkpoints.discard
+
+    def refuses(folder: Path) -> None:
+        if folder.name == "step-00000001":
+            raise PermissionError(13, "Permission denied")
+        discard(folder)
+
+    monkeypatch.setattr(checkpoints, "discard", refuses)
+    save(tmp_path, 2, written, keep=1)
+    assert newest(tmp_path).step == 2
+    assert "remove it yourself" in warnings.text
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    folder = saved(tmp_path, 1)[0]
+    flip(folder / "state.pt")
+    saved(tmp_path, 1)
+    assert damage(folder) is None
+
+
+def test_the_manifest_names_every_file_with_its_hash(tmp_path):
+    folder = saved(tmp_path, 3)[0]
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    assert manifest["step"] == 3
+    assert set(manifest["files"]) == {"model/weights", "state.pt"}
+    # printf 'state of step 3' | sha256sum
+    assert manifest["files"]["state.pt"] == {
+        "sha256": "d869c3eeb8b1169d5be1667b005728947ef2ba0162d4e3fca1db13efda9f994f",
+        "bytes": 15,
+    }

@@ -1,0 +1,156 @@
+"""What learns and how fast."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from robointervlm.core.errors import RecipeError
+from robointervlm.train.optimizer import freeze, learning_rate, optimizers, schedule, summary
+from robointervlm.train.recipe import OptimSection
+from tiny_models import fresh_model
+
+ALL = ("language", "merger", "vision")
+RATES = OptimSection(language_lr=1e-3, merger_lr=2e-3, vision_lr=3e-3, weight_decay=0.1)
+
+
+def learning(network) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def untied():
+    network = fresh_model().network
+    network.config.tie_word_embeddings = False
+    network.lm_head.weight = nn.Parameter(network.lm_head.weight.detach().clone())
+    return network
+
+
+@pytest.mark.parametrize(
+    "part, marker, count",
+    # Two layers of 12 tensors, embedding and last norm; two blocks of 12 and the patch embedding; the merger's 5.
+    [("language", "language_model", 26), ("vision", "visual", 25), ("merger", "merger", 5)],
+)
+def test_exactly_the_parameters_of_the_named_part_learn(part, marker, count):
+    network = fresh_model().network
+    freeze(network, [part])
+    names = learning(network)
+    assert len(names) == count
+    assert all(marker in name for name in names)
+    assert part == "merger" or not any("merger" in name for name in names)
+
+
+def test_parts_add_up():
+    network = fresh_model().network
+    freeze(network, ["language", "vision"])
+    assert len(learning(network)) == 26 + 25
+    freeze(network, ALL)
+    assert len(learning(network)) == 56
+
+
+def test_a_tied_output_layer_is_the_embedding_and_learns_with_the_language():
+    network = fresh_model().network
+    assert network.lm_head.weight is network.model.language_model.embed_tokens.weight
+    freeze(network, ["merger"])
+    assert not network.lm_head.weight.requires_grad
+
+
+@pytest.mark.parametrize("tune, learns", [(("language",), True), (("vision", "merger"), False)])
+def test_an_untied_output_layer_belongs_to_the_language(tune, learns):
+    network = untied()
+    freeze(network, tune)
+    assert network.lm_head.weight.requires_grad is learns
+    assert network.model.language_model.embed_tokens.weight.requires_grad is learns
+    assert [row.parameters - row.trainable for row in summary(network, RATES) if row.part == "language"] == [
+        0 if learns else sum(p.numel() for n, p in network.named_parameters() if "visual" not in n)
+    ]
+
+
+def test_a_model_with_nothing_to_learn_is_an_error():
+    network = nn.Module()
+    network.lm_head = nn.Linear(2, 2)
+    with pytest.raises(RecipeError, match="nothing to learn"):
+        freeze(network, ["vision"])
+
+
+def groups(network, settings) -> list[tuple[set[str], float, float]]:
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [
+        ({names[id(p)] for p in group["params"]}, group["peak_lr"], group["weight_decay"])
+        for optimizer in optimizers(network, settings)
+        for group in optimizer.param_groups
+    ]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("tune", [("language",), ("merger",), ("vision",), ("merger", "vision"), ALL])
+def test_every_learning_parameter_is_in_one_group_with_its_parts_rate(name, tune):
+    network = fresh_model().network
+    freeze(network, tune)
+    found = groups(network, RATES.model_copy(update={"name": name}))
+    everything = [each for names, _, _ in found for each in names]
+    assert sorted(everything) == sorted(learning(network))
+    for names, rate, decay in found:
+        for each in names:
+            expected = 2e-3 if ".merger." in each else 3e-3 if ".visual." in each else 1e-3
+            assert rate == expected, each
+            vector = each.endswith("bias") or "norm" in each or "ln_q" in each
+            assert decay == (0.0 if vector else 0.1), each
+
+
+def test_muon_takes_the_matrices_between_hidden_states_only():
+    network = fresh_model().network
+    freeze(network, ALL)
+    muon, adamw = optimizers(network, RATES.model_copy(update={"name": "muon"}))
+    assert isinstance(muon, torch.optim.Muon)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    inner = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    # Seven matrices in each of two layers, five in each of two vision blocks, two of the merger.
+    assert len(inner) == 2 * 7 + 2 * 5 + 2
+    rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert {"model.language_model.embed_tokens.weight", "model.visual.patch_embed.proj.weight"} <= rest
+
+
+def test_the_mergers_rate_is_the_languages_unless_it_is_given():
+    assert learning_rate("merger", OptimSection(language_lr=7e-6)) == 7e-6
+    assert learning_rate("merger", RATES) == 2e-3
+    # The documented defaults: 5e-6, the same for the projector, 1e-6 for the vision tower.
+    assert [learning_rate(part, OptimSection()) for part in ALL] == [5e-6, 5e-6, 1e-6]
+
+
+def test_the_schedule_warms_up_and_falls_as_half_a_cosine():
+    settings = OptimSection(warmup_ratio=0.2)  # 2 of 10 steps
+    values = [schedule(step, 10, settings) for step in range(10)]
+    # 0.5 (1 + cos(pi k / 8)) for k = 0 … 7
+    assert values == pytest.approx(
+        [0.5, 1.0, 1.0, 0.96194, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.03806], abs=1e-5
+    )
+
+
+def test_a_constant_schedule_stays():
+    settings = OptimSection(schedule="constant", warmup_ratio=0.03)
+    # 3 % of 100 steps: a third, two thirds, and then all of it.
+    assert [schedule(step, 100, settings) for step in (0, 1, 2, 3, 99)] == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+
+
+def test_a_schedule_without_warm_up_begins_at_its_peak():
+    assert schedule(0, 1, OptimSection(warmup_ratio=0)) == 1.0
+    assert schedule(0, 100, OptimSection(warmup_ratio=0)) == 1.0
+
+
+def test_the_last_step_still_learns():
+    assert 0 < schedule(99, 100, OptimSection()) < 1e-3
+    assert math.isfinite(schedule(0, 1, OptimSection(warmup_ratio=0.99)))
+
+
+def test_the_summary_counts_parameters_by_part():
+    network = fresh_model().network
+    freeze(network, ["merger"])
+    rows = {row.part: row for row in summary(network, RATES)}
+    # The merger: a norm of 48, 192 x 192 and its bias, 192 x 64 and its bias.
+    assert rows["merger"].parameters == rows["merger"].trainable == 48 + 192 * 192 + 192 + 192 * 64 + 64
+    assert (rows["merger"].lr, rows["language"].lr, rows["vision"].lr) == (2e-3, None, None)
+    assert rows["language"].trainable == rows["vision"].trainable == 0
+    assert sum(row.parameters for row in rows.values()) == sum(p.numel() for p in network.parameters())
