@@ -92,6 +92,17 @@ def test_a_folder_carries_tokenizer_template_processor_and_what_it_declares(fold
     assert np.array_equal(patches(picture, PixelLimits(3136, 50176))[0], theirs)
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folder):
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_attention_implementation_changes_no_answer(folder, attention):
+    expected = fresh_model().answer([PROMPT], Decoding(max_new_tokens=4))[0]
+    reply = load(folder, attention=attention).answer([PROMPT], Decoding(max_new_tokens=4))[0]
+    assert reply.text == expected.text
+
+
 def test_weights_are_written_under_the_names_of_the_classes(folder):
     names = set(load_file(folder / "model.safetensors"))
     assert "model.language_model.layers.0.self_attn.q_proj.weight" in names

@@ -214,6 +214,17 @@ def test_only_the_named_part_changes(catalog, tiny_folder, tmp_path):
     }
 
 
+@pytest.mark.parametrize("part", ["vision", "merger"])
+def test_checkpointed_activations_train_a_part_behind_frozen_ones(catalog, tiny_folder, tmp_path, part):
+    found = []
+    for checkpointing in ("false", "true"):
+        more = [f"model.tune=[{part}]", f"run.gradient_checkpointing={checkpointing}", "run.max_steps=2"]
+        train(train_recipe(tiny_folder, catalog, tmp_path / checkpointing, *more))
+        found.append(list(losses(tmp_path / checkpointing).values()))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[0][0] != found[0][1]
+
+
 def test_checkpointed_activations_train_the_same(undisturbed, tiny_folder, tmp_path):
     run, catalog = undisturbed
     train(train_recipe(tiny_folder, catalog, tmp_path / "run", *FIVE, "run.gradient_checkpointing=true"))

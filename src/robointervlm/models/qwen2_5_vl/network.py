@@ -202,6 +202,9 @@ class Qwen25VL:
         """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares."""
         with quiet():
             self.network.save_pretrained(folder, save_original_format=False)
+        for weights in folder.glob("*.safetensors"):
+            # They are written for the owner alone; whoever may read the config may read them.
+            weights.chmod((folder / "config.json").stat().st_mode)
         self.encoder.chat.tokenizer.save_pretrained(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor(self.encoder.limits), indent=2) + "\n")
         declaration = {
