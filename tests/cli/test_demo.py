@@ -7,8 +7,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
-from robointervlm.cli.demo import TASKS, summary_rows
+from robointervlm.cli.demo import TASKS, DemoSettings, demo_recipe, summary_rows
 from robointervlm.cli.main import run
+from robointervlm.runs.settings import write_recipe
+from robointervlm.train.recipe import TrainRecipe
 
 
 def _report(task, metric, mean, *, unparsed=0, charged=None):
@@ -31,6 +33,21 @@ def test_the_summary_charges_answers_that_cannot_be_read(monkeypatch):
     reports = {name: _report("traj", "DTW", 0.0, unparsed=9, charged=paid) for name in ("trained", "untrained")}
     (row,) = summary_rows({**reports, "mean_box": {"tasks": []}, "random_answer": {"tasks": []}})
     assert (row["trained"], row["low"], row["high"], row["unparsed"]) == (900.0, 800.0, 1000.0, 9)
+
+
+def test_a_step_that_the_processes_cannot_share_is_refused(tmp_path, capsys):
+    assert run(["demo", "--dir", str(tmp_path / "demo"), "--processes", "3"]) == 2
+    assert "shared by 1, 2 or 4 processes" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_demo_of_other_settings_is_refused(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    arguments = ["demo", "--dir", str(folder), "--episodes", "1", "--held-out", "1", "--processes", "1"]
+    before = DemoSettings(folder, seed=0, episodes=1, held_out=1, steps=7, processes=1)
+    folder.mkdir()
+    write_recipe(TrainRecipe.model_validate(demo_recipe(before)), folder / "train.yaml")
+    assert run([*arguments, "--steps", "8"]) == 2
+    assert "other settings" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import typer
 
 from robointervlm.core.answer import Box
 from robointervlm.core.coordinates import Space
-from robointervlm.core.errors import ModelError, RecipeError
+from robointervlm.core.errors import ExitCode, ModelError, RecipeError
 
 # What the demo trains on and asks about; the headline and one stricter or second number of each.
 TASKS: dict[str, tuple[str, ...]] = {
@@ -106,6 +106,8 @@ def _trained(settings: DemoSettings) -> Path:
         return recipe.run.dir / "model"
     _say(f"2/4  Fine-tuning on {settings.processes} process(es); the same by hand: robointer train {path}")
     code = launch(settings.processes, ["train", str(path)], on_cpu=True)
+    if code == ExitCode.STOPPED:
+        raise typer.Exit(code)
     if code or not finished.is_file():
         raise ModelError(f"the training ended with exit code {code}; its log is {recipe.run.dir / 'log.txt'}.")
     return recipe.run.dir / "model"

@@ -55,11 +55,20 @@ def train(
             raise RecipeError(
                 f"--gpus {gpus} and --processes {processes}: a process per GPU is started; drop --processes."
             )
+        if gpus:
+            _refuse_missing_gpus(gpus)
         arguments = [str(recipe)] if recipe is not None else []
         return launch(wanted, ["train", *arguments, *settings], on_cpu=not gpus)
     from robointervlm.train.run import train as run_training
 
     return ExitCode.COMPLETE if run_training(loaded) else ExitCode.STOPPED
+
+
+def _refuse_missing_gpus(wanted: int) -> None:
+    from robointervlm.train.devices import gpus_present
+
+    if (present := gpus_present()) < wanted:
+        raise RecipeError(f"--gpus {wanted}, but torch sees {present} here; --gpus 0 --processes N trains on the CPU.")
 
 
 def launch(processes: int, arguments: list[str], *, on_cpu: bool) -> int:

@@ -7,10 +7,10 @@ checkpoint, only larger. The weights are random; the tokenizer is learned from t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -86,6 +86,12 @@ class TinySize(BaseModel):
     rope_theta: float = 10.0
     initializer_range: float = 0.06
     vocabulary: int = 448
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.heads % self.key_value_heads or self.language_width % (2 * self.heads):
+            raise ValueError("key_value_heads divides heads, and twice the heads divide language_width")
+        return self
 
 
 def tiny_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

@@ -40,6 +40,10 @@ def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
     """
     _refuse_another_recipe(recipe)
+    finished = recipe.run.dir / "result.json"
+    if finished.is_file() and (recipe.run.dir / "model").is_dir():
+        logger.info("%s is finished already; the model is in %s", recipe.run.dir, recipe.run.dir / "model")
+        return True
     accelerator = _accelerator(recipe)
     if not accelerator.is_main_process:
         return _train(recipe, accelerator, data_root)
@@ -50,7 +54,8 @@ def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
 def _refuse_another_recipe(recipe: TrainRecipe) -> None:
     """Raise `RecipeError`, before anything in the folder is changed, if its checkpoints come from other settings."""
     written = recipe.run.dir / "recipe.yaml"
-    if not (recipe.run.dir / CHECKPOINTS).is_dir() or not written.is_file():
+    begun = (recipe.run.dir / CHECKPOINTS).is_dir() or (recipe.run.dir / "result.json").is_file()
+    if not begun or not written.is_file():
         return
     before, now = _decisive(load_recipe(TrainRecipe, written)), _decisive(recipe)
     if changed := [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]:
