@@ -56,7 +56,7 @@ def demo(  # noqa: PLR0913 - one per flag
     seed: Annotated[int, typer.Option(help="Seed of the episodes and of the training.", min=0)] = 0,
     episodes: Annotated[int, typer.Option(help="Simulated episodes to learn from.", min=1)] = 1000,
     held_out: Annotated[int, typer.Option(help="Simulated episodes to be asked about.", min=1)] = 150,
-    steps: Annotated[int, typer.Option(help="Training steps of 64 questions.", min=1)] = 400,
+    steps: Annotated[int, typer.Option(help="Training steps of 64 questions.", min=1)] = 650,
     processes: Annotated[
         int | None, typer.Option(help="Training processes; by default two if there are two cores.")
     ] = None,
