@@ -31,6 +31,9 @@ BATCH = 64
 PER_DEVICE = 16
 ACCUMULATED = 4
 
+# Where there is no terminal to ask for its width, the table is as wide as it needs.
+TABLE_WIDTH = 132
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
@@ -61,7 +64,7 @@ def demo(  # noqa: PLR0913 - one per flag
         int | None, typer.Option(help="Training processes; by default two if there are two cores.")
     ] = None,
 ) -> int:
-    """Watch a small model learn what a robot needs to know, on simulated episodes; about ten minutes on two cores.
+    """Watch a small model learn what a robot needs to know, on simulated episodes; about twelve minutes on two cores.
 
     A small Qwen2.5-VL that can only say where named things are is fine-tuned to answer: where is the gripper, which
     object is to move, where will it be touched, where will it end, along which path. Then it is asked about episodes it
@@ -247,9 +250,11 @@ def _write_summary(settings: DemoSettings, minutes: float, rows: list[dict[str, 
         digits = 0 if row["metric"] == "DTW" else 2
         shown = [_shown(row[key], digits) for key in ("trained", "untrained", "mean_box", "random_answer")]
         interval = f"{_shown(row['low'], digits)} - {_shown(row['high'], digits)}"
-        label = f"{row['metric']} {'(lower is better)' if row['metric'] == 'DTW' else ''}".strip()
+        label = f"{row['metric']} (lower is better)" if row["metric"] == "DTW" else row["metric"]
         table.add_row(row["task"], label, str(row["n"]), str(row["unparsed"]), shown[0], interval, *shown[1:])
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
     console.print("4/4  Held-out episodes, every question counted", style="bold")
     console.print(table)
     console.print(f"{minutes:.1f} minutes. Look at the pictures: {settings.folder / 'trained' / 'report.html'}")
