@@ -103,7 +103,7 @@ def test_infer_reads_the_answer_and_draws_it(benchmark, tmp_path, capsys):
     picture, overlay = benchmark.images / "0000.png", tmp_path / "out" / "overlay.png"
     question = ["infer", "--model", str(benchmark.model), "--prompt", "Where is object 0?", "--images", str(picture)]
     assert run([*question, "--task", "current_box", "--overlay", str(overlay)]) == 0
-    assert "Box(x1=8.0, y1=10.0, x2=38.0, y2=32.0)" in capsys.readouterr().out
+    assert "current_box: (8, 10) (38, 32) px" in capsys.readouterr().out
     assert Image.open(overlay).convert("RGB").getpixel((8, 20)) == (255, 109, 31)
 
 

@@ -65,6 +65,7 @@ def test_a_record_has_the_published_fields():
     assert record == {
         "id": "sim_s0_0000001_f000_gripper_det",
         "task": "gripper_det",
+        "episode": "sim_s0_0000001",
         "conversations": [
             {"from": "human"},
             {"from": "gpt", "value": '{"gripper_det_bbox": [[10, 20], [30, 44]]}'},
@@ -115,7 +116,7 @@ def test_the_end_is_foreseen_until_the_thing_is_there():
 def test_a_failure_says_nothing_about_a_future_that_should_have_been():
     failed = replace(ONE, success=False, failure="wrong_object", final_box=None, contact_box=None, contact_points=None)
     tasks = {task for task, made in records(failed, ["frame0.png"]).items() if made}
-    assert tasks == {"current_box", "gripper_det", "contact_decide"}
+    assert tasks == {"current_box", "gripper_det", "contact_decide", "grounding"}
 
 
 def test_a_way_that_is_nearly_over_is_not_asked_for():
@@ -175,3 +176,9 @@ def test_simulated_records_are_short_unique_and_inside_the_picture(successes, fa
                 assert row["id"] not in ids
                 ids.add(row["id"])
     assert len(ids) > 300
+
+
+def test_grounding_asks_for_everything_that_is_seen_by_its_name():
+    answers = {record["id"]: record["gt"] for record in asked(ONE, "grounding")}
+    assert answers["sim_s0_0000001_f000_grounding_gripper"] == '{"bbox_2d": [[10, 20], [30, 44]]}'
+    assert len(answers) == len(asked(ONE, "grounding"))
