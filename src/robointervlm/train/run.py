@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 SHOWN = 2
 
 
-def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
+def train(recipe: TrainRecipe) -> bool:
     """Run the recipe to its end; the finished model is in `<run.dir>/model`.
 
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
@@ -46,9 +46,9 @@ def train(recipe: TrainRecipe, *, data_root: Path | None = None) -> bool:
         return True
     accelerator = _accelerator(recipe)
     if not accelerator.is_main_process:
-        return _train(recipe, accelerator, data_root)
+        return _train(recipe, accelerator)
     with Run.opened(recipe.run.dir, recipe):
-        return _train(recipe, accelerator, data_root)
+        return _train(recipe, accelerator)
 
 
 def _refuse_another_recipe(recipe: TrainRecipe) -> None:
@@ -77,11 +77,11 @@ def _decisive(recipe: TrainRecipe) -> dict[str, object]:
     }
 
 
-def _train(recipe: TrainRecipe, accelerator: Accelerator, data_root: Path | None) -> bool:
+def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
     # Nothing in the loop draws from the global generators; this is for what libraries may do.
     set_seed(recipe.run.seed)
     catalog = Catalog(*recipe.data.catalog)
-    mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root or data_root, catalog=catalog)
+    mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
     if not len(mixture):
         raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
     model = Qwen25VL.load(_model_section(recipe, accelerator))
