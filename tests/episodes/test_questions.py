@@ -26,6 +26,7 @@ def episode(*frames, **changes):
         id="sim_s0_0000001", source="sim", seed=0, number=1, image_size=ImageSize(196, 112),
         instruction="Pick up the red cube", skill="pick", target="red cube", success=True, failure=None,
         contact_index=10, contact_points=Points(((12.4, 30.0), (28.6, 31.0))), contact_box=Box(9, 25, 31, 36),
+        contact_inside_share=1.0,
         release_index=20, final_box=Box(11.5, 0, 31, 14), final_inside_share=1.0, steps=20, frames=frames,
     )  # fmt: skip
     return replace(base, **changes)
@@ -108,6 +109,17 @@ def test_contact_points_outside_the_picture_are_not_asked_for():
     assert asked(replace(ONE, contact_points=Points(((-1.0, 5.0), (4.0, 5.0)))), "contact_point") == []
 
 
+def test_a_contact_box_mostly_outside_the_picture_is_not_asked_for():
+    assert asked(replace(ONE, contact_inside_share=0.69), "contact_box") == []
+    assert len(asked(replace(ONE, contact_inside_share=0.7), "contact_box")) == 1
+
+
+def test_naming_is_grounding_the_other_way_round():
+    made = asked(ONE, "naming")
+    assert [record["gt"] for record in made] == ["red cube", "gripper"]
+    assert all("[[10, 20], [30, 44]]" in record["conversations"][0]["value"] for record in made)
+
+
 def test_the_end_is_foreseen_until_the_thing_is_there():
     made = episode(frame(0), frame(19, touching=True), frame(20))
     assert [record["images"] for record in asked(made, "final_box")] == ["frame0.png", "frame1.png"]
@@ -116,7 +128,7 @@ def test_the_end_is_foreseen_until_the_thing_is_there():
 def test_a_failure_says_nothing_about_a_future_that_should_have_been():
     failed = replace(ONE, success=False, failure="wrong_object", final_box=None, contact_box=None, contact_points=None)
     tasks = {task for task, made in records(failed, ["frame0.png"]).items() if made}
-    assert tasks == {"current_box", "gripper_det", "contact_decide", "grounding"}
+    assert tasks == {"current_box", "gripper_det", "contact_decide", "grounding", "naming"}
 
 
 def test_a_way_that_is_nearly_over_is_not_asked_for():

@@ -66,6 +66,15 @@ def test_the_gripper_box_holds_the_tool_point_but_for_a_few_pixels(successes):
         assert box.y1 - 1 <= y <= box.y2 + 1
 
 
+def test_the_contact_box_is_the_grippers_at_contact(successes):
+    # As published: "the bounding box of the gripper at the moment of contact". A frame of that very moment shows it.
+    frames = [(e, f) for e in successes for f in e.frames if f.index == e.contact_index]
+    assert frames
+    for episode, frame in frames:
+        assert episode.contact_box == frame.gripper.amodal_box
+        assert episode.contact_inside_share == frame.gripper.inside_share
+
+
 def test_the_contact_box_holds_both_contact_points_and_meets_the_target(successes):
     for episode in successes:
         box = episode.contact_box

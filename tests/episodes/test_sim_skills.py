@@ -37,9 +37,9 @@ def ends(motion):
     return np.array(motion.plan.handled.position), motion.steps[-1].thing
 
 
-def test_things_in_a_scene_have_different_names_and_keep_apart(places):
+def test_things_in_a_scene_have_different_colours_and_keep_apart(places):
     for scene, _ in places:
-        assert len({thing.name for thing in scene.things}) == len(scene.things) == 4
+        assert len({thing.colour for thing in scene.things}) == len(scene.things) == 4
         for one in scene.things:
             for other in scene.things:
                 apart = np.hypot(*np.subtract(one.position, other.position)[:2])

@@ -30,7 +30,7 @@ PATHS = ["traj", "traj_wo_init_pos"]
 
 def test_the_tasks_are_those_that_are_published_and_grounding():
     assert sorted(all_tasks()) == sorted(
-        [*BOXES, "grounding", "contact_point", *PATHS, *CHOICES, "contact_decide", "chat"]
+        [*BOXES, "grounding", "naming", "contact_point", *PATHS, *CHOICES, "contact_decide", "chat"]
     )
 
 
@@ -207,6 +207,7 @@ def test_no_trajectory_is_better_than_the_right_one_and_none_in_the_picture_wors
 def test_only_questions_with_a_position_have_places():
     assert [task.name for task in all_tasks().values() if task.places_in_question] == [
         "traj_direction_choice_with_traj",
+        "naming",
         "traj",
     ]
 

@@ -35,7 +35,7 @@ from robointervlm.episodes.sim.stage import load_mujoco
 Split = Literal["train", "val"]
 
 # Raised whenever the same seed gives other pictures, labels or questions than before.
-EDITION = 4
+EDITION = 5
 # Validation episodes are numbered from here, so that no seed gives an episode to both sides.
 VAL_START = 1_000_000
 SOURCE = "sim"
@@ -52,6 +52,7 @@ FILES: dict[str, str] = {
     "traj_direction_choice": "Understanding/meta/{split}/sim/traj_direction_choice.json",
     "contact_decide": "Understanding/meta/{split}/sim/contact_decide.json",
     "grounding": "Understanding/meta/{split}/sim/grounding_qa.json",
+    "naming": "Understanding/meta/{split}/sim/naming_qa.json",
 }
 EPISODES_FILE = "Episodes/meta/{split}/sim/episodes.jsonl"
 

@@ -62,8 +62,9 @@ class Episode:
     Contact and end are facts of the whole episode and hold for all of its frames, since the camera does not move.
     ``contact_index`` is the first time step in which the fingers touch a thing, ``release_index`` the first one after
     the last touch (the number of steps if the thing is still held at the end). ``contact_points`` are the pixels where
-    the two fingers touch at ``contact_index``, the left one first; ``contact_box`` encloses both fingertips at that
-    moment, hidden parts included. ``final_box`` encloses the whole target at the end, hidden parts included.
+    the two fingers touch at ``contact_index``, the left one first; ``contact_box`` encloses the gripper at that moment,
+    as the published data defines it, hidden parts included. ``final_box`` encloses the whole target at the end, hidden
+    parts included. The ``inside_share`` of each is the share of its area that lies inside the picture.
     They are None if they do not happen, happen to another thing than the target, or, for the end, in a failure.
     """
 
@@ -80,6 +81,7 @@ class Episode:
     contact_index: int | None
     contact_points: Points | None
     contact_box: Box | None
+    contact_inside_share: float
     release_index: int | None
     final_box: Box | None
     final_inside_share: float

@@ -37,8 +37,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "current_box": ("Where is the object to move now?", "Give the box of the object to move."),
     "final_box": ("Where will the object be at the end?", "Give the box of the object at the end."),
     "contact_box": (
-        "Where will the gripper touch the object?",
-        "Give the box where the gripper will touch the object.",
+        "Where will the gripper be when it touches the object?",
+        "Give the box of the gripper when it touches the object.",
     ),
     "gripper_det": ("Where is the gripper now?", "Give the box of the gripper."),
     "contact_point": (
@@ -49,6 +49,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "traj_direction_choice": ("Which way will the gripper move now?", "In which direction will the gripper move now?"),
     "contact_decide": ("Is the gripper in contact with an object now?", "Does the gripper touch an object now?"),
     "grounding": ("Where is the {name}?", "Give the box of the {name}."),
+    "naming": ("What is at {box}?", "Name the thing at {box}."),
 }
 WORDINGS["traj_wo_init_pos"] = WORDINGS["traj"]
 
@@ -116,8 +117,9 @@ def _final_box(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 
 def _contact_box(episode: Episode, rng: Generator) -> Iterator[Asked]:
+    """Where the gripper will be when it touches, as the published contact boxes are; asked until then."""
     box = episode.contact_box
-    if box is None or not _is_large(episode, box):
+    if box is None or episode.contact_inside_share < INSIDE:
         return
     for number in _before_contact(episode):
         yield Asked(number, _about(episode, "contact_box", rng), box_answer("contact_bbox", episode, box))
@@ -184,13 +186,29 @@ def _contact_decide(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 def _grounding(episode: Episode, rng: Generator) -> Iterator[Asked]:
     """Everything that is seen, asked for by its name, the gripper too."""
+    for number, name, box in _seen(episode):
+        question = _pick("grounding", rng).format(name=name)
+        yield Asked(number, question, box_answer("bbox_2d", episode, box), _named(name))
+
+
+def _naming(episode: Episode, rng: Generator) -> Iterator[Asked]:
+    """The reverse of grounding: what stands in a given box."""
+    for number, name, box in _seen(episode):
+        question = _pick("naming", rng).format(box=json.dumps(_whole(episode, box.corners)))
+        yield Asked(number, question, name, _named(name))
+
+
+def _seen(episode: Episode) -> Iterator[tuple[int, str, Box]]:
+    """What each frame, by its place, shows well enough to be asked about: name and box."""
     for number, frame in enumerate(episode.frames):
         for name, seen in [*frame.things.items(), ("gripper", frame.gripper)]:
             enough = VISIBLE_GRIPPER if name == "gripper" else VISIBLE_THING
             if seen.box and seen.visible_share >= enough and _is_large(episode, seen.box):
-                question = _pick("grounding", rng).format(name=name)
-                answer = box_answer("bbox_2d", episode, seen.box)
-                yield Asked(number, question, answer, f"_{name.replace(' ', '_')}")
+                yield number, name, seen.box
+
+
+def _named(name: str) -> str:
+    return f"_{name.replace(' ', '_')}"
 
 
 ASKERS: dict[str, Callable[[Episode, Generator], Iterator[Asked]]] = {
@@ -204,6 +222,7 @@ ASKERS: dict[str, Callable[[Episode, Generator], Iterator[Asked]]] = {
     "traj_direction_choice": _traj_direction_choice,
     "contact_decide": _contact_decide,
     "grounding": _grounding,
+    "naming": _naming,
 }
 
 

@@ -1,7 +1,28 @@
-"""Grounding: where something that is named is, written as Qwen2.5-VL writes boxes."""
+"""Grounding: where something that is named is, written as Qwen2.5-VL writes boxes; and naming, its reverse."""
 
 from __future__ import annotations
 
+from robointervlm.core.coordinates import Space
+from robointervlm.core.reading import Reading, read_text
+from robointervlm.core.writing import write_answer
+from robointervlm.metrics.exact import exact
 from robointervlm.tasks.boxes import box_task
+from robointervlm.tasks.task import Metric, Task
 
-TASKS = (box_task("grounding", "bbox_2d", stems=("grounding_qa",)),)
+
+def _name(text: str, _space: Space | None) -> Reading:
+    return read_text(text)
+
+
+TASKS = (
+    box_task("grounding", "bbox_2d", stems=("grounding_qa",)),
+    Task(
+        name="naming",
+        reading=_name,
+        write=write_answer,
+        metrics=(Metric("Exact", "higher", exact, worst=0.0),),
+        stems=("naming_qa",),
+        places_in_question=True,
+        max_new_tokens=32,
+    ),
+)

@@ -111,7 +111,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is fixed before the arm moves. Names of things are unique."""
+    """Everything that is fixed before the arm moves. Colours of things, and so their names, are unique."""
 
     things: tuple[Thing, ...]
     camera: Camera
@@ -157,17 +157,20 @@ def _colour(values: Array) -> Colour:
 
 
 def draw_things(rng: Generator, camera: Camera, *, objects: int, containers: int) -> tuple[Thing, ...] | None:
-    """Things with different names that stand apart from each other, wholly in the picture; None if they do not fit."""
-    names: set[str] = set()
+    """Things of different colours that stand apart from each other, wholly in the picture; None if they do not fit.
+
+    A colour then names one thing, and so does a name.
+    """
+    colours: set[str] = set()
     placed: list[Thing] = []
     for number in range(containers + objects):
         thing = _draw_thing(rng, container=number < containers)
-        while thing.name in names:
+        while thing.colour in colours:
             thing = _draw_thing(rng, container=number < containers)
         found = _find_place(rng, thing, placed, camera)
         if found is None:
             return None
-        names.add(thing.name)
+        colours.add(thing.colour)
         placed.append(found)
     # Containers were placed first because they are large; the order must not tell which thing is which.
     return tuple(placed[i] for i in rng.permutation(len(placed)))

@@ -15,7 +15,7 @@ from robointervlm.episodes.sim.plans import Failure, Plan, draw_failure, draw_pl
 from robointervlm.episodes.sim.render import render
 from robointervlm.episodes.sim.scene import Scene, draw_camera, draw_look, draw_things
 from robointervlm.episodes.sim.skills import perform
-from robointervlm.episodes.sim.stage import TIPS, Pose, Stage
+from robointervlm.episodes.sim.stage import Pose, Stage
 
 SKILLS: tuple[Skill, ...] = ("place", "pick", "push")
 SKILL_SHARES = (0.5, 0.25, 0.25)
@@ -97,11 +97,11 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
     frames = tuple(_frame(stage, motion, index) for index in chosen)
     on_target = motion.contact is not None and plan.handled is plan.target
     contact_points = contact_box = final_box = None
-    final_share = 0.0
+    contact_share = final_share = 0.0
     if on_target and motion.contact is not None:
         stage.pose(_pose(plan, motion.steps[motion.contact]))
         contact_points = labels.finger_contacts(stage, push_direction(scene, plan) if plan.skill == "push" else None)
-        contact_box, _ = labels.amodal_box(stage, stage.geoms_in(TIPS))
+        contact_box, contact_share = labels.amodal_box(stage, labels.gripper_geoms(stage))
     if plan.failure is None:
         stage.place(plan.target.name, motion.steps[-1].thing)
         final_box, final_share = labels.amodal_box(stage, stage.geoms_of(plan.target.name))
@@ -111,6 +111,7 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
         instruction=plan.instruction, skill=plan.skill, target=plan.target.name,
         success=plan.failure is None, failure=plan.failure,
         contact_index=motion.contact, contact_points=contact_points, contact_box=contact_box,
+        contact_inside_share=contact_share,
         release_index=motion.release if motion.contact is not None else None,
         final_box=final_box, final_inside_share=final_share, steps=len(motion.steps), frames=frames,
     )  # fmt: skip
