@@ -5,7 +5,7 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,23 @@ from robointervlm.core.reading import Reading
 from robointervlm.core.sample import IMAGE_MARKER
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
+
+Column = Literal[
+    "",
+    "Object",
+    "Grasp",
+    "Place",
+    "Gripper",
+    "Grasp pose",
+    "Grounding choice",
+    "Contact",
+    "Trace",
+    "Planning BLEU",
+    "Visual trace",
+    "Planning choice",
+    "Planning T/F",
+]
+"""The columns of the paper's Table 3 (ICLR 2026), in its order; "" is none of them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,11 @@ class Task:
 
     `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
     the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
-    numbers in the question are places in the image and are converted with the answer.
+    numbers in the question are places in the image and are converted with the answer. `column` is the column of the
+    paper's Table 3 that the task feeds, empty for none.
+
+    `told_apart` is for a family of tasks whose questions are published together, in one file: the name of the task that
+    a record is of, None where the record does not say (then it is of the task its dataset names).
     """
 
     name: str
@@ -50,6 +71,8 @@ class Task:
     stems: tuple[str, ...] = ()
     places_in_question: bool = False
     max_new_tokens: int = 512
+    column: Column = ""
+    told_apart: Callable[[Mapping[str, object]], str | None] | None = None
 
     def read(self, text: str, space: Space | None) -> Answer | Unparsed:
         """The answer in a text, in pixels, or why there is none; `reading` also says in which form it was found."""
