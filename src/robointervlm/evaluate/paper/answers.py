@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.evaluate.paper.parsing import published_box, published_numbers, published_path, published_resize
 from robointervlm.metrics.curves import dtw
 from robointervlm.metrics.overlap import iou
@@ -87,3 +88,23 @@ def _extent(image: tuple[int, int], source: str) -> tuple[int, int] | None:
         # Trap 12: width and height are handed over the wrong way round, which changes nothing.
         return published_resize(*image)
     return {"llava": (1, 1), "intern": (1000, 1000)}.get(source)
+
+
+def published_source(model: str) -> str:
+    """The units the published scorer takes a model to answer in, by a piece of its name (trap 15)."""
+    for part, source in (("intern", "intern"), ("qwen25", "qwen"), ("brain", "qwen"), ("llava", "llava")):
+        if part in model:
+            return source
+    return "api"
+
+
+def assumed_spaces(record: Record, source: str) -> tuple[Space, Space]:
+    """The spaces that answer and reference are taken to be in. `ValueError` where `score_record` raises one."""
+    image = ImageSize(*assumed_size(record))
+    if source in ("qwen", "api"):
+        height, width = published_resize(image.height, image.width)
+        resized = Space(CoordinateFormat.RESIZED, image, ImageSize(width, height))
+        return (Space.pixels(image) if source == "api" else resized), resized
+    units = {"llava": CoordinateFormat.UNIT, "intern": CoordinateFormat.PER_MILLE}
+    space = Space(units.get(source, CoordinateFormat.PIXEL), image)
+    return space, space
