@@ -43,7 +43,7 @@ def python_dtw(first: Points, second: Points) -> float:
 
 
 def python_cells(first: Points, second: Points) -> float:
-    """DTW of one pair by a double loop that fills a numpy matrix, a norm for each cell, as scorers are often written."""
+    """DTW of one pair by a double loop over a numpy matrix, a norm for each cell, as scorers are often written."""
     a, b = np.array(first), np.array(second)
     cost = np.full((len(a) + 1, len(b) + 1), math.inf)
     cost[0, 0] = 0
