@@ -9,6 +9,10 @@ from robointervlm.metrics.exact import exact
 from robointervlm.tasks.task import Metric, Task
 
 
+# Of the published tables; all the others ask about a way of the gripper.
+_COLUMNS = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
+
+
 def _reading(text: str, _space: Space | None) -> Reading:
     return read_choice(text)
 
@@ -22,6 +26,7 @@ def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Ta
         stems=stems,
         places_in_question=places_in_question,
         max_new_tokens=256,
+        column=_COLUMNS.get(name, "Visual trace"),
     )
 
 

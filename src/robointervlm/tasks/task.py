@@ -5,9 +5,9 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
@@ -18,13 +18,22 @@ from robointervlm.core.sample import IMAGE_MARKER
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
 
 
+class Case(NamedTuple):
+    """What a metric measures: an answer, the reference, and the size of the picture both are in pixels of."""
+
+    predicted: Answer
+    reference: Answer
+    image: ImageSize | None
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number for one readable answer.
 
     `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what
     a failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
-    `penalty(reference, image)` in a column of its own (see `metrics.penalty`).
+    `penalty(reference, image)` in a column of its own (see `metrics.penalty`). `measure_many` gives the same numbers
+    for many answers at once, where that is faster; scoring uses it if it is there.
     """
 
     name: str
@@ -32,6 +41,7 @@ class Metric:
     measure: Callable[[Answer, Answer, ImageSize | None], float]
     worst: float | None
     penalty: Callable[[Answer, ImageSize | None], float] | None = None
+    measure_many: Callable[[Sequence[Case]], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Task:
 
     `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
     the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
-    numbers in the question are places in the image and are converted with the answer.
+    numbers in the question are places in the image and are converted with the answer. `column` is the column of the
+    published tables that the task feeds; empty if none.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Task:
     stems: tuple[str, ...] = ()
     places_in_question: bool = False
     max_new_tokens: int = 512
+    column: str = ""
 
     def read(self, text: str, space: Space | None) -> Answer | Unparsed:
         """The answer in a text, in pixels, or why there is none; `reading` also says in which form it was found."""
