@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import platform
 import pstats
 import tempfile
@@ -144,7 +143,9 @@ def timed(name: str, work: Callable[[], Any]) -> Any:
 
 def measure(folder: Path, count: int) -> None:
     """The seconds of building, of scoring, and of each part of scoring."""
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}; {count} records, one core")
+    print(
+        f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}; {count} records, one core"
+    )
     timed("build the run folder", lambda: build(folder, count))
     timed("score(folder), the whole", lambda: score(folder))
     print("its parts, by themselves:")

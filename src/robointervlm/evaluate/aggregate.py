@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
 from robointervlm.evaluate.scored import Scored
 from robointervlm.evaluate.slices import SLICES
@@ -63,12 +65,16 @@ def charged_value(metric: Metric, scored: Scored) -> float:
 
     That is an unbounded metric of a question without a reference or a picture.
     """
-    value = scored.values.get(metric.name)
+    return charge(metric, scored.values.get(metric.name), scored.reference, scored.image_size)
+
+
+def charge(metric: Metric, value: float | None, reference: Answer | None, image: ImageSize | None) -> float:
+    """The value of one question with failures charged, None being one; NaN where there is nothing to charge it by."""
     if metric.worst is not None:
         return metric.worst if value is None else value
-    if metric.penalty is None or scored.reference is None or scored.image_size is None:
+    if metric.penalty is None or reference is None or image is None:
         return math.nan
-    return charged(value, metric.penalty(scored.reference, scored.image_size))
+    return charged(value, metric.penalty(reference, image))
 
 
 class _TaskResults:
@@ -98,7 +104,9 @@ class _TaskResults:
             if not any(values):
                 continue
             places = _places([value or "unknown" for value in values])
-            for value in sorted(places, key=lambda value: (order.index(value) if value in order else len(order), value)):
+            for value in sorted(
+                places, key=lambda value: (order.index(value) if value in order else len(order), value)
+            ):
                 found.append({"by": by, "value": value, **self._group(None, places[value])})
         return found
 

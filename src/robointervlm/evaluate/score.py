@@ -69,8 +69,8 @@ def score(folder: Path) -> dict[str, object]:
 def _without_garbage_collection() -> Iterator[None]:
     """Leaves cyclic garbage uncollected in the block.
 
-    Scoring makes millions of small objects without a cycle among them, and keeps them: looking through all of them again
-    and again was a third of the time.
+    Scoring makes millions of small objects without a cycle among them, and keeps them: looking through all of them
+    again and again was a quarter of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -50,7 +50,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
         patterns = patterns * (discordant - right) // (right + 1)
         tail += patterns
     # Whole numbers to the end: thousands of questions leave no room for rounding.
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def paired_permutation(
@@ -58,9 +58,9 @@ def paired_permutation(
 ) -> Permutation:
     """Tests whether paired differences are 0 on average: each cluster's differences change their sign together.
 
-    If the two models were alike, the sign of an episode's sum would be an accident. With at most 12 episodes that differ
-    at all, all patterns are counted; with more, so many random ones, and p is (b + 1) / (m + 1) for b of m that are as
-    far from 0 as the observed sum. A p value is then never 0, and the same for the same seed.
+    If the two models were alike, the sign of an episode's sum would be an accident. With at most 12 episodes that
+    differ at all, all patterns are counted; with more, so many random ones, and p is (b + 1) / (m + 1) for b of m that
+    are as far from 0 as the observed sum. A p value is then never 0, and the same for the same seed.
     Source: Fisher 1935 (randomisation of signs); Phipson and Smyth 2010 for the estimate.
     """
     sums = _by_cluster(differences, clusters).sums
@@ -111,7 +111,9 @@ def pairs_for_accuracy(discordance: float, difference: float) -> int:
     delta = _needed(difference)
     share = max(discordance, delta)
     if share > 1:
-        raise ValueError(f"discordance {discordance} and difference {difference} are shares of the questions: 1 at most")
+        raise ValueError(
+            f"discordance {discordance} and difference {difference} are shares of the questions: 1 at most"
+        )
     spread = _z(1 - ALPHA / 2) * math.sqrt(share) + _z(POWER) * math.sqrt(share - delta**2)
     return math.ceil((spread / delta) ** 2)
 

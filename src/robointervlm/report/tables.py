@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 STATUS_MEANING = {
@@ -59,11 +59,12 @@ def unparsed_text(group: Mapping[str, Any]) -> str:
     return f"{group['unparsed']} ({group['unparsed_share']:.1%})" if group["unparsed"] else "0"
 
 
-def number(value: float | None, *, bounded: bool) -> str:
+def number(value: float | None, *, bounded: bool, signed: bool = False) -> str:
     """A mean: three decimals for a share, one for a distance in pixels, a dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.3f}" if bounded else f"{value:.1f}"
+    sign = "+" if signed else ""
+    return f"{value:{sign}.3f}" if bounded else f"{value:{sign}.1f}"
 
 
 def interval(metric: Mapping[str, Any]) -> str:
@@ -76,8 +77,12 @@ def interval(metric: Mapping[str, Any]) -> str:
 
 def aligned(table: Sequence[Row]) -> list[str]:
     """The rows under their headings, in columns of a fixed width."""
-    lines = [HEADINGS, *table]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(HEADINGS))]
+    return columns([HEADINGS, *table])
+
+
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells in columns as wide as their widest cell."""
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
@@ -112,8 +117,12 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _markdown_table(table: list[Row]) -> str:
-    lines = [HEADINGS, *table]
-    rule = "|" + "|".join(" --- " if index in (0, 1, 4) else " ---: " for index in range(len(HEADINGS))) + "|"
+    return markdown_table([HEADINGS, *table], texts=(0, 1, 4))
+
+
+def markdown_table(lines: Sequence[Sequence[str]], *, texts: Collection[int]) -> str:
+    """Lines of cells as a Markdown table, the first being its heading; columns in `texts` are aligned to the left."""
+    rule = "|" + "|".join(" --- " if index in texts else " ---: " for index in range(len(lines[0]))) + "|"
     text = ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
     return "\n".join([text[0], rule, *text[1:]])
 
