@@ -99,7 +99,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in report["statuses"].items() if count)
     model = report["model"]
     parts = [
-        f"# {_cell(model['name'])}",
+        f"# {cell_text(model['name'])}",
         f"{report['requested']} questions requested: {statuses}."
         + ("" if report["complete"] else " **The run is unfinished: what is missing counts as failed.**"),
         f"Coordinates of the model: `{model['coordinates']}`. Prompt style: `{report['style']}`.",
@@ -123,9 +123,10 @@ def _markdown_table(table: list[Row]) -> str:
 def markdown_table(lines: Sequence[Sequence[str]], *, texts: Collection[int]) -> str:
     """Lines of cells as a Markdown table, the first being its heading; columns in `texts` are aligned to the left."""
     rule = "|" + "|".join(" --- " if index in texts else " ---: " for index in range(len(lines[0]))) + "|"
-    text = ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
+    text = ["| " + " | ".join(cell_text(cell) for cell in line) + " |" for line in lines]
     return "\n".join([text[0], rule, *text[1:]])
 
 
-def _cell(text: str) -> str:
+def cell_text(text: str) -> str:
+    """A text in one cell of a Markdown table, without markup of its own."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
