@@ -31,7 +31,13 @@ def distance(mean, charged, n=200, **fields):
 
 
 def group(task, metric, *, n=200, unparsed=0, dataset=None):
-    return {"task": task, "dataset": dataset or f"robointer_{task}_val", "n": n, "unparsed": unparsed, "metrics": [metric]}
+    return {
+        "task": task,
+        "dataset": dataset or f"robointer_{task}_val",
+        "n": n,
+        "unparsed": unparsed,
+        "metrics": [metric],
+    }
 
 
 def measured(name, *groups, style="default"):
@@ -83,7 +89,8 @@ def test_few_questions_and_other_data_have_a_footnote():
     [table] = benchmark_tables([ours], "paper")
     assert [table.notes[number - 1] for number in row_of(table)["Object"].notes] == [
         "Fewer than 100 questions.",
-        "Measured on sim_current_box_val, not on the published validation sets: nothing to compare with published rows.",
+        "Measured on sim_current_box_val, not on the published validation sets: "
+        "nothing to compare with published rows.",
     ]
 
 
@@ -92,7 +99,7 @@ def test_several_tasks_of_one_column_count_by_their_questions():
     groups = [group(task, share(0.5, n=100), n=100) for task in tasks]
     last = group("traj_direction_choice_with_traj", share(1.0, n=400), n=400)
     [table] = benchmark_tables([measured("ours", *groups, last)], "paper")
-    # (4 * 100 * 50 + 400 * 100) / 800
+    # 400 questions at 50 % and 400 at 100 %.
     assert row_of(table)["Visual trace"].value == pytest.approx(75.0)
     assert table.notes[0].endswith("together, each question counting once.")
 
@@ -141,7 +148,9 @@ def test_a_name_is_text_in_every_format():
 
 
 def test_csv_holds_one_table_of_numbers():
-    tables = benchmark_tables([measured("ours", group("current_box", share(0.5, n=9), n=9, unparsed=2))], "manipulation")
+    tables = benchmark_tables(
+        [measured("ours", group("current_box", share(0.5, n=9), n=9, unparsed=2))], "manipulation"
+    )
     rows = list(csv.DictReader(io.StringIO(written(tables, "csv"))))
     last = rows[-1]
     assert (last["figures"], last["Object G.D."], last["Object G.D. n"], last["Object G.D. unparsed"]) == (
