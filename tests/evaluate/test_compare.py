@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, RecipeError
@@ -17,7 +19,8 @@ from robointervlm.runs.protocol import AskedQuestion, protocol_of
 from robointervlm.runs.settings import load_recipe
 from scripted_benchmark import make_benchmark, make_model
 
-BOX = {"box": [0.0, 0.0, 10.0, 10.0]}
+# Right, wrong, unreadable.
+ANSWERS = st.sampled_from([1, 0, None])
 PATH = {"trajectory": [[0.0, 0.0], [3.0, 4.0]]}
 
 
@@ -94,6 +97,23 @@ def test_a_given_difference_is_planned_for():
     # Discordance 1, difference 0.5: (1.95996 + 0.84162 * sqrt(0.75))^2 / 0.25 = 28.98.
     assert (row["needed"], row["needed_to_see"]["questions"]) == (None, 29)
     assert "about 29 would be needed to see 50.0 points" in row["verdict"]
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS), min_size=1, max_size=30))
+def test_the_other_way_round_is_the_same_comparison(answers):
+    first, second = map(list, zip(*answers, strict=True))
+    one, other = accuracies(first, second), accuracies(second, first)
+    assert (one["p"], one["wins"], one["losses"]) == (other["p"], other["losses"], other["wins"])
+    assert one["difference"]["mean"] == pytest.approx(-other["difference"]["mean"])
+
+
+@given(st.lists(ANSWERS, min_size=1, max_size=20), st.data())
+def test_an_answer_that_is_dropped_never_helps(answers, data):
+    place = data.draw(st.integers(0, len(answers) - 1))
+    dropped = [None if number == place else answer for number, answer in enumerate(answers)]
+    row = accuracies(dropped, answers)
+    assert row["difference"]["mean"] <= 0
+    assert row["wins"] == 0
 
 
 def test_a_failure_costs_a_distance_its_charge():
