@@ -18,6 +18,7 @@ from robointervlm.report.benchmark_formats import written
 from robointervlm.report.scored import ScoredRun
 from robointervlm.runs.protocol import AskedQuestion, protocol_of
 from robointervlm.runs.settings import load_recipe
+from robointervlm.tasks import all_tasks, task_named
 from scripted_benchmark import make_benchmark
 
 
@@ -65,6 +66,37 @@ def test_the_published_rows_are_those_of_the_paper():
     assert {line.kind for line in table.lines} == {"published"}
 
 
+@pytest.mark.parametrize(
+    "task, column",
+    [
+        ("current_box", "Object"),
+        ("contact_box", "Grasp"),
+        ("final_box", "Place"),
+        ("gripper_det", "Gripper"),
+        ("grasppose_choice", "Grasp pose"),
+        ("grounding_choice", "Grounding choice"),
+        ("contact_decide", "Contact"),
+        ("traj", "Trace"),
+        ("trajlang_sub_choice", "Visual trace"),
+        ("traj_wo_init_pos", ""),
+        ("contact_point", ""),
+    ],
+)
+def test_a_task_feeds_the_column_of_the_paper(task, column):
+    assert task_named(task).column == column
+
+
+def test_every_column_that_a_task_names_is_in_a_table():
+    columns = {each.name for name in ("manipulation", "third-party") for each in benchmark_tables([], name)[0].columns}
+    assert {task.column for task in all_tasks().values()} - {""} <= columns
+
+
+def test_a_table_says_what_is_measured_in_its_columns():
+    text = written(benchmark_tables([], "manipulation"), "md")
+    assert "Object G.D., Grasp A.F., Place A.F., Gripper G.D.: ACC@IoU>0.1" in text
+    assert "Trace: DTW" in text
+
+
 def test_a_measured_cell_has_its_n_and_its_unparsed():
     [table] = benchmark_tables([measured("ours", group("contact_decide", share(0.625), unparsed=7))], "paper")
     cell = row_of(table)["Contact"]
@@ -89,8 +121,8 @@ def test_few_questions_and_other_data_have_a_footnote():
     [table] = benchmark_tables([ours], "paper")
     assert [table.notes[number - 1] for number in row_of(table)["Object"].notes] == [
         "Fewer than 100 questions.",
-        "Measured on sim_current_box_val, not on the published validation sets: "
-        "nothing to compare with published rows.",
+        "Measured on sim_current_box_val, by name not the published validation sets: "
+        "not to be compared with published rows.",
     ]
 
 

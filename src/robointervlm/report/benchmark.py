@@ -72,6 +72,14 @@ class BenchmarkTable:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
+    @property
+    def units(self) -> str:
+        """What is measured in which columns, as one sentence."""
+        by_unit: dict[str, list[str]] = {}
+        for column in self.columns:
+            by_unit.setdefault(column.unit, []).append(column.heading)
+        return "; ".join(f"{', '.join(headings)}: {unit}" for unit, headings in by_unit.items()) + "."
+
 
 @dataclass(frozen=True)
 class NamedRun:
@@ -233,7 +241,7 @@ def _other_data(run: ScoredRun, validation: Sequence[str]) -> str:
     """One note for all cells of a run, so that a table of simulated data does not have one a column."""
     names = dict.fromkeys(group["dataset"] for group in run.report["datasets"] if task_named(group["task"]).column)
     others = ", ".join(name for name in names if not _is_one_of(name, validation))
-    return f"Measured on {others}, not on the published validation sets: nothing to compare with published rows."
+    return f"Measured on {others}, by name not the published validation sets: not to be compared with published rows."
 
 
 def _over_readable(group: Mapping[str, Any]) -> str:

@@ -50,7 +50,8 @@ def _markdown_one(table: BenchmarkTable) -> str:
     headings = ["model", "figures", *(f"{each.heading} {_arrow(each)}" for each in table.columns)]
     lines = [[line.model, line.kind, *map(_markdown_cell, line.cells)] for line in table.lines]
     notes = "\n".join(f"{number}. {cell_text(text)}" for number, text in enumerate(table.notes, start=1))
-    parts = [f"## {table.title}", f"Source: {table.source}.", markdown_table([headings, *lines], texts=(0, 1))]
+    source = f"Source: {table.source}. {table.units}"
+    parts = [f"## {table.title}", source, markdown_table([headings, *lines], texts=(0, 1))]
     return "\n\n".join([*parts, *([notes] if notes else [])])
 
 
@@ -76,7 +77,7 @@ def _latex_one(table: BenchmarkTable) -> str:
     )
     return (
         "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_tex(table.title)}. Source: {_tex(table.source)}. {_tex(LEGEND)}}}\n"
+        f"\\caption{{{_tex(table.title)}. Source: {_tex(table.source)}. {_tex(table.units)} {_tex(LEGEND)}}}\n"
         f"\\resizebox{{\\textwidth}}{{!}}{{%\n\\begin{{tabular}}{{ll{'r' * len(table.columns)}}}\n\\toprule\n"
         + " & ".join(headings)
         + " \\\\\n\\midrule\n"
