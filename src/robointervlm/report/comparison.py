@@ -42,7 +42,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         "\n".join(f"* {line}" for line in _verdicts(comparison)),
         "n counts every question of either run; *unparsed* are those without a readable answer in the first / the "
         "second, including those it was not asked. They are charged: the worst value of a share, the metric's penalty "
-        "of a distance. The difference is first minus second, its interval by bootstrap over episodes with both "
+        "of a distance. Means have their 95 % intervals in brackets; the difference is first minus second, its interval by bootstrap over episodes with both "
         f"answers of a question kept together. p (Holm) is adjusted for the {rows} comparisons of this table, and a "
         "run is called better only where it is below 0.05. *needed*: so many questions would show the difference seen "
         "here with power 0.8 at 5 %.",
@@ -87,8 +87,8 @@ def _line(row: Mapping[str, Any]) -> Sequence[str]:
     low, high = (number(gap[end], bounded=bounded, signed=True) for end in ("low", "high"))
     return [
         *head,
-        number(row["first"]["mean"], bounded=bounded),
-        number(row["second"]["mean"], bounded=bounded),
+        _with_interval(row["first"], bounded=bounded),
+        _with_interval(row["second"], bounded=bounded),
         number(gap["mean"], bounded=bounded, signed=True),
         "–" if gap["low"] is None else f"{low} … {high}",
         f"{row['wins']} / {row['ties']} / {row['losses']}",
@@ -97,6 +97,14 @@ def _line(row: Mapping[str, Any]) -> Sequence[str]:
         row["test"],
         "–" if row["needed"] is None else f"{row['needed']['questions']:,}",
     ]
+
+
+def _with_interval(side: Mapping[str, Any], *, bounded: bool) -> str:
+    shown = number(side["mean"], bounded=bounded)
+    if side["low"] is None:
+        return shown
+    low, high = (number(side[end], bounded=bounded) for end in ("low", "high"))
+    return f"{shown} ({low} … {high})"
 
 
 def p_value(p: float) -> str:
