@@ -43,9 +43,9 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         "n counts every question of either run; *unparsed* are those without a readable answer in the first / the "
         "second, including those it was not asked. They are charged: the worst value of a share, the metric's penalty "
         "of a distance. Means have their 95 % intervals in brackets. The difference is first minus second, its "
-        "interval by bootstrap over episodes with both answers of a question kept together. p (Holm) is adjusted for the "
-        f"{rows} comparisons of this table, and a run is called better only where it is below 0.05. *needed*: so many "
-        "questions would show the difference seen here with power 0.8 at 5 %.",
+        "interval by bootstrap over episodes with both answers of a question kept together. p (Holm) is adjusted for "
+        f"the {rows} comparisons of this table, and a run is called better only where it is below 0.05. *needed*: so "
+        "many questions would show the difference seen here with power 0.8 at 5 %.",
     ]
     return "\n\n".join(parts) + "\n"
 
