@@ -10,6 +10,9 @@ from robointervlm.tasks.task import Column, Metric, Task
 
 _COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
 
+# Of the published tables; all the others ask about a way of the gripper.
+_COLUMNS = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
+
 
 def _reading(text: str, _space: Space | None) -> Reading:
     return read_choice(text)
