@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -75,9 +77,26 @@ class Annotations(Sequence[Sample]):
         self.task = task_named(spec.task)
         self.file = RecordFile(spec.annotation_file(root))
         self.image_root = spec.image_root(root)
+        self._chosen = self._matching() if spec.where else None
 
     def __len__(self) -> int:
-        return len(self.file)
+        return len(self.file) if self._chosen is None else len(self._chosen)
+
+    def _matching(self) -> array[int]:
+        """The positions in the file of the records that the dataset takes; a `DataError` if it takes none."""
+        chosen = array("q")
+        for position in range(len(self.file)):
+            with suppress(RecordError):  # a line that is no JSON has no fields
+                record = self.file[position]
+                if isinstance(record, dict) and all(record.get(key) in of for key, of in self.spec.where.items()):
+                    chosen.append(position)
+        if not chosen:
+            raise DataError(
+                f"dataset '{self.spec.name}': no record of {self.file.path} has "
+                + " and ".join(f"{key} = {' or '.join(of)}" for key, of in self.spec.where.items())
+                + ", which its entry asks for with `where`."
+            )
+        return chosen
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -88,7 +107,7 @@ class Annotations(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+        index = range(len(self))[index] if self._chosen is None else self._chosen[index]
         record = self.file[index]
         try:
             return read_record(record, self.spec, self.task, self.image_root, index)

@@ -47,6 +47,7 @@ class DatasetSpec(BaseModel):
         image_size: width and height of every picture, for records that do not say; without it the pictures are asked.
         resize_limits: min_pixels and max_pixels of the processor that `resized` numbers were made for; needed only
             where records lack new_w and new_h.
+        where: takes a part of the file: the records whose field of each name has one of the values given for it.
         root: what relative paths are relative to, if not the data root; set by a catalog file's own `root`.
     """
 
@@ -60,6 +61,7 @@ class DatasetSpec(BaseModel):
     coordinates: Coordinates = "pixel"
     image_size: tuple[int, int] | None = None
     resize_limits: tuple[int, int] | None = None
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     split: Split = "train"
     source: str = ""
     licence: str = "not stated"

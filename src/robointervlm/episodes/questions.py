@@ -58,13 +58,14 @@ WORDINGS["traj_wo_init_pos"] = WORDINGS["traj"]
 class Asked:
     """A question and its answer about one frame of an episode; the frame by its place in `Episode.frames`.
 
-    `suffix` tells several questions of one task about one frame apart in their ids.
+    `thing` is the name of what is asked about, where a task asks about several in one frame: it is part of the id and a
+    field of the record.
     """
 
     frame: int
     question: str
     answer: str
-    suffix: str = ""
+    thing: str = ""
 
 
 def records(episode: Episode, pictures: list[str]) -> dict[str, list[Record]]:
@@ -82,8 +83,9 @@ def records(episode: Episode, pictures: list[str]) -> dict[str, list[Record]]:
 def _record(episode: Episode, task: str, asked: Asked, picture: str) -> Record:
     width, height = episode.image_size
     new_width, new_height = smart_resize(episode.image_size)
+    about = f"_{asked.thing.replace(' ', '_')}" if asked.thing else ""
     return {
-        "id": f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}{asked.suffix}",
+        "id": f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}{about}",
         "task": task,
         "episode": episode.id,
         "skill": episode.skill,
@@ -97,6 +99,7 @@ def _record(episode: Episode, task: str, asked: Asked, picture: str) -> Record:
         "w": width,
         "new_h": new_height,
         "new_w": new_width,
+        **({"thing": asked.thing} if asked.thing else {}),
     }
 
 
@@ -189,14 +192,14 @@ def _grounding(episode: Episode, rng: Generator) -> Iterator[Asked]:
     """Everything that is seen, asked for by its name, the gripper too."""
     for number, name, box in _seen(episode):
         question = _pick("grounding", rng).format(name=name)
-        yield Asked(number, question, box_answer("bbox_2d", episode, box), _named(name))
+        yield Asked(number, question, box_answer("bbox_2d", episode, box), name)
 
 
 def _naming(episode: Episode, rng: Generator) -> Iterator[Asked]:
     """The reverse of grounding: what stands in a given box."""
     for number, name, box in _seen(episode):
         question = _pick("naming", rng).format(box=json.dumps(_whole(episode, box.corners)))
-        yield Asked(number, question, name, _named(name))
+        yield Asked(number, question, name, name)
 
 
 def _seen(episode: Episode) -> Iterator[tuple[int, str, Box]]:
@@ -206,10 +209,6 @@ def _seen(episode: Episode) -> Iterator[tuple[int, str, Box]]:
             enough = VISIBLE_GRIPPER if name == "gripper" else VISIBLE_THING
             if seen.box and seen.visible_share >= enough and _is_large(episode, seen.box):
                 yield number, name, seen.box
-
-
-def _named(name: str) -> str:
-    return f"_{name.replace(' ', '_')}"
 
 
 ASKERS: dict[str, Callable[[Episode, Generator], Iterator[Asked]]] = {
