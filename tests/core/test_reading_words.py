@@ -51,6 +51,8 @@ def yes_in(text):
         ("答案是Ｂ。", "B", "statement"),  # noqa: RUF001
         ("选B", "B", "statement"),
         ("B, not D", "B", "leading"),
+        ("A is wrong. B is better.", "B", "statement"),
+        ("Not A but B", "B", "mention"),
         ("The grasp shown in B", "B", "mention"),
     ],
 )
@@ -127,6 +129,15 @@ def test_a_letter_that_is_no_option_is_no_answer():
         "是的，接触了",  # noqa: RUF001
         "答案：是",  # noqa: RUF001
         "有",
+        "Y",
+        "It does.",
+        "Certainly",
+        "The statement is true because they touch",
+        "The answer should be 'Yes'",
+        "接触了，所以是",  # noqa: RUF001
+        "我认为是的",
+        "成立",
+        "No... Actually, yes.",
     ],
 )
 def test_yes_is_read_in_any_wording(text):
@@ -153,6 +164,19 @@ def test_yes_is_read_in_any_wording(text):
         "没有",
         "没有接触",
         "答案：否",  # noqa: RUF001
+        "n",
+        "It isn't.",
+        "Not at all",
+        "Definitely not",
+        "Of course not.",
+        "No way",
+        "I know the answer: no",
+        "答案是否",
+        "答案是否定的",
+        "并没有",
+        "未接触",
+        "无",
+        "不，没有",  # noqa: RUF001
     ],
 )
 def test_no_is_read_in_any_wording(text):
@@ -179,12 +203,32 @@ def test_no_is_read_in_any_wording(text):
         "I cannot determine that",
         "It is not possible to say yes or no",
         "不确定",
+        "不一定",
         "是否",
+        "能否",
+        "否则",
+        "对面",
+        "有点难说",
+        "不同",
+        "make sure",
+        "I'm sure",
+        "no-one",
+        "a yes-man",
+        "There's no way to tell",
+        "It does not touch the cup",  # whether that is a no depends on the question
         "<think>Yes",
     ],
 )
 def test_what_is_neither_yes_nor_no_is_unparsed(text):
     assert yes_in(text) is None
+
+
+def test_an_echoed_prompt_is_noted_and_never_an_answer():
+    assert read_yes_no("user\nAnswer Yes or No.\nassistant\nNo").notes == ("after an echoed prompt",)
+    assert read_choice("user\nAnswer A or B.\nassistant\nB").notes == ("after an echoed prompt",)
+    for read in (read_yes_no, read_choice, read_text):
+        for prompt in ("system\nBe brief.\nuser\nThe answer is B: yes?", "user\nThe answer is B: yes?\nassistant\n"):
+            assert "only the prompt" in read(prompt).answer.reason
 
 
 def test_a_text_is_itself_without_its_thinking():

@@ -34,7 +34,8 @@ _TOKEN = re.compile(
 )
 _ONE_NUMBER = re.compile(NUMBER)
 _THOUSANDS = re.compile(r"[0-9],0[0-9][0-9]")
-_SEPARATORS = re.compile(r"[\s,;|]*+")
+# Not "|": the cells of a table number their lines, too.
+_SEPARATORS = re.compile(r"[\s,;]*+")
 _CLOSES = {"]": "[", ")": "(", "}": "{"}
 _NOT_FINITE = frozenset({"nan", "inf", "infinity", "null", "none"})
 _UNITS = frozenset({"px", "pixel", "pixels"})
