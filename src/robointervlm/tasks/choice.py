@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robointervlm.core.coordinates import Space
-from robointervlm.core.reading import Reading, read_choice
+from robointervlm.core.reading import Reading, options_in, read_choice
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.tasks.task import Metric, Task
@@ -11,6 +11,10 @@ from robointervlm.tasks.task import Metric, Task
 
 def _reading(text: str, _space: Space | None) -> Reading:
     return read_choice(text)
+
+
+def _reading_to(text: str, _space: Space | None, question: str) -> Reading:
+    return read_choice(text, options_in(question) or None)
 
 
 def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Task:
@@ -22,6 +26,7 @@ def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Ta
         stems=stems,
         places_in_question=places_in_question,
         max_new_tokens=256,
+        reading_to=_reading_to,
     )
 
 

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from robointervlm.core.reading.places import find_places, read_box, read_points, read_trajectory
 from robointervlm.core.reading.record import answer_from_json
-from robointervlm.core.reading.text import Reading, Tier
-from robointervlm.core.reading.words import read_choice, read_text, read_yes_no
+from robointervlm.core.reading.text import Reading, Tier, without_question
+from robointervlm.core.reading.words import options_in, read_choice, read_text, read_yes_no
 
 __all__ = [
     "Reading",
     "Tier",
     "answer_from_json",
     "find_places",
+    "options_in",
     "read_box",
     "read_choice",
     "read_points",
     "read_text",
     "read_trajectory",
     "read_yes_no",
+    "without_question",
 ]

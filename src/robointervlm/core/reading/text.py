@@ -31,7 +31,7 @@ class Reading:
     """What was read in a text, in which form it was found there, and what a reader should know about it.
 
     Notes are short and countable: "truncated", "corners swapped", "first of 3", "extra numbers", "four corners",
-    "width and height", "after an echoed prompt".
+    "width and height", "after an echoed prompt", "after the question".
     """
 
     answer: Answer | Unparsed
@@ -107,6 +107,18 @@ def _after_the_prompt(text: str) -> str | None:
             ends = [match.end() for match in assistant.finditer(text)]
             return text[ends[-1] :] if ends else ""
     return None
+
+
+def without_question(text: str, question: str) -> tuple[str, bool]:
+    """A reply without the question repeated in front of it, and whether it was there.
+
+    A question of a few letters is none: it could begin any answer.
+    """
+    wanted = question.replace("<image>", "").strip()
+    start = len(text) - len(text.lstrip())
+    if len(wanted) < 20 or not text.startswith(wanted, start):
+        return text, False
+    return text[start + len(wanted) :], True
 
 
 def _without_thinking(text: str) -> str:

@@ -76,6 +76,31 @@ def read_choice(text: str, options: Mapping[str, str] | None = None) -> Reading:
     return unread(text, "no single option is chosen")
 
 
+_OPTION = re.compile(r"(?:^|(?<=[\s,;]))\(?(?P<letter>[A-HJ])[.):](?=\s)[ \t]*+", re.MULTILINE)
+
+
+def options_in(question: str) -> dict[str, str]:
+    """The options that a question lists as "A. …", "B) …", "(C) …" or "D: …", in order; {} if it lists none.
+
+    The last list that begins with A and goes on letter by letter, of two or more. An option ends with its line, or
+    where the next begins.
+    """
+    found: list[re.Match[str]] = []
+    for match in _OPTION.finditer(in_ascii(question)):
+        if match["letter"] == "A":
+            found = [match]
+        elif found and len(found) < len(LETTERS) and match["letter"] == LETTERS[len(found)]:
+            found.append(match)
+    if len(found) < 2:
+        return {}
+    text = in_ascii(question)
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    words = [
+        text[match.end() : end].strip().partition("\n")[0].strip(" ,;") for match, end in zip(found, ends, strict=True)
+    ]
+    return {match["letter"]: option for match, option in zip(found, words, strict=True)}
+
+
 def _ends(text: str) -> str:
     """The part of a text that holds its answer: what is `boxed`, or both ends of it (an answer stands at one)."""
     part = in_ascii(text)
@@ -133,7 +158,7 @@ def _option_named(options: Mapping[str, str], text: str) -> str:
     """The letter of the option whose words the text, its last line or its last statement consists of."""
     wanted = {_words(words): letter for letter, words in options.items()}
     if len(wanted) < len(options):
-        return ""
+        return ""  # two options of the same words
     tails = [text, text.splitlines()[-1], re.split(r"(?:answer|答案)\s*+(?:is|是|为)?\s*+:?", text, flags=re.I)[-1]]
     return next((wanted[words] for tail in tails if (words := _words(tail)) in wanted and words), "")
 
@@ -167,7 +192,7 @@ _YES = (
 )
 # A quotation mark may touch the word, an apostrophe or a hyphen that joins it to another may not.
 _SPOKEN = re.compile(rf"(?<!\w)(?<!\w['’-])(?:(?P<no>{_NO})|(?P<yes>{_YES}))(?!\w|['’-]\w)", re.I)
-# What answers only when there is nothing else: "It does not." does, "It does not touch the cup" depends on the question.
+# What answers only by itself: "It does not." does; what "It does not touch the cup" means depends on the question.
 _SHORT_ANSWERS = {"1": True, "y": True, "0": False, "n": False} | {
     f"{who} {verb}{negation}": not negation
     for who in ("it", "they", "he", "she", "this", "that", "there")
