@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robointervlm.metrics.curves import discrete_frechet, dtw, hausdorff, rmse
+from robointervlm.metrics.curves import (
+    discrete_frechet,
+    discrete_frechet_many,
+    dtw,
+    dtw_many,
+    hausdorff,
+    hausdorff_many,
+    rmse,
+    rmse_many,
+)
 
 ALL = [dtw, discrete_frechet, hausdorff, rmse]
 TARGET = [[0, 0], [10, 0]]
@@ -101,8 +110,9 @@ def test_hausdorff_is_that_of_the_textbook(first, second):
 
 
 @given(path, path)
-def test_distances_are_symmetric_and_not_negative(first, second):
+def test_distances_are_symmetric_and_zero_only_for_equal_places(first, second):
     for distance in ALL:
+        assert distance(first, first) == 0
         assert distance(first, second) >= 0
         assert distance(first, second) == pytest.approx(distance(second, first))
 
@@ -110,3 +120,43 @@ def test_distances_are_symmetric_and_not_negative(first, second):
 @given(path, path)
 def test_hausdorff_is_never_more_than_frechet_and_that_never_more_than_dtw(first, second):
     assert hausdorff(first, second) <= discrete_frechet(first, second) + 1e-9 <= dtw(first, second) + 2e-9
+
+
+MANY = [
+    (dtw, dtw_many),
+    (discrete_frechet, discrete_frechet_many),
+    (hausdorff, hausdorff_many),
+    (lambda *pair: rmse(*pair, missing=70), lambda *pairs: rmse_many(*pairs, missing=70)),
+]
+
+
+@pytest.mark.parametrize("one, many", MANY)
+@given(st.lists(st.tuples(path, path), max_size=8))
+def test_many_pairs_at_once_have_the_distances_of_each(one, many, pairs):
+    found = many([first for first, _ in pairs], [second for _, second in pairs])
+    assert found.tolist() == [one(first, second) for first, second in pairs]
+
+
+@pytest.mark.parametrize("one, many", MANY)
+def test_many_pairs_may_be_two_arrays_and_more_than_fit_into_one_block(one, many):
+    first, second = np.random.default_rng(0).random((2, 2_000, 10, 2)) * 600
+    found = many(first, second)
+    assert found.shape == (2_000,)
+    for index in (0, 1, 743, 744, 745, 1_999):  # a block holds 8,192 // 11 = 744 pairs
+        assert found[index] == one(first[index], second[index])
+
+
+def test_a_missing_waypoint_may_cost_each_pair_another_price():
+    assert rmse_many([[[0, 0]]] * 2, [[[0, 0], [9, 9]]] * 2, missing=[2, 4]) == pytest.approx([2**0.5, 8**0.5])
+
+
+@pytest.mark.parametrize("wrong", [[], [1, 2], [[1, 2, 3], [4, 5, 6]], [[1, 2], [3]], "x"])
+def test_one_of_many_that_is_no_path_is_an_error(wrong):
+    for _, many in MANY:
+        with pytest.raises(ValueError, match=r"\(N, 2\)|inhomogeneous|could not convert"):
+            many([TARGET, wrong], [TARGET, TARGET])
+
+
+def test_every_one_of_many_needs_its_other_path():
+    with pytest.raises(ValueError, match="2 paths are compared with 1"):
+        dtw_many([TARGET, TARGET], [TARGET])

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robointervlm.metrics.overlap import acc_at, iou
+from robointervlm.metrics.overlap import acc_at, iou, iou_many
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,17 @@ def test_exactly_the_threshold_is_not_over_it():
     assert acc_at(0.5, 0.5) == 0
     assert acc_at(0.5000001, 0.5) == 1
     assert acc_at(0.1, 0.1) == 0
+
+
+@given(st.lists(st.tuples(box, box), max_size=9))
+def test_many_boxes_at_once_have_the_overlap_of_each(pairs):
+    first, second = (np.array([pair[side] for pair in pairs]).reshape(-1, 4) for side in (0, 1))
+    assert iou_many(first, second) == pytest.approx([iou(*pair) for pair in pairs])
+    assert iou_many(first.reshape(-1, 2, 2), second.reshape(-1, 2, 2)).tolist() == iou_many(first, second).tolist()
+
+
+def test_many_boxes_are_four_numbers_each_and_as_many_as_their_others():
+    with pytest.raises(ValueError, match=r"\(N, 4\)"):
+        iou_many([[1, 2, 3]], [[1, 2, 3]])
+    with pytest.raises(ValueError, match="1 boxes are compared with 2"):
+        iou_many([[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2)
