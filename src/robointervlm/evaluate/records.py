@@ -98,10 +98,13 @@ def _requested(entry: Mapping[str, object]) -> Requested:
 
 
 def space_of(record: Mapping[str, object]) -> Space | None:
-    """The coordinates in which the model of a record answered; None for a question without a picture."""
+    """The coordinates in which the model of a record answered; None for a question without a picture.
+
+    Pixels of a picture of unknown size, which imported predictions may be in, are read as they are.
+    """
     size = _pair(record.get("image_size"))
     if size is None:
-        return None
+        return Space.pixels(ImageSize(1, 1)) if record.get("format") == CoordinateFormat.PIXEL.value else None
     processed = _pair(record.get("processed_size"))
     return Space(
         CoordinateFormat(record["format"]), ImageSize(*size), None if processed is None else ImageSize(*processed)
