@@ -11,7 +11,7 @@ from robointervlm.evaluate.foreign import Declared
 from robointervlm.evaluate.foreign_records import BoxMeaning, FieldNames
 
 
-def declared(
+def declared(  # noqa: PLR0913 - one per flag
     kind: str,
     *,
     coordinates: str | None = None,

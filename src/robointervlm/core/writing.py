@@ -43,7 +43,7 @@ def _list(points: Iterable[Point], space: Space | None) -> str:
     return f"[{', '.join(written)}]"
 
 
-def answer_to_json(answer: Answer) -> dict[str, object]:
+def answer_to_json(answer: Answer) -> dict[str, object]:  # noqa: PLR0911 - one per kind
     """The answer for a record file: one tag and the exact value, pixels as floats; `answer_from_json` reads it."""
     match answer:
         case Box():

@@ -175,7 +175,9 @@ def _of_polygons(polygons: list[Any], size: ImageSize) -> Region:
 def _of_runs(mask: dict[str, Any]) -> Region:
     counts, size = mask.get("counts"), mask.get("size")
     if not isinstance(counts, list) or not isinstance(size, list) or len(size) != 2:
-        raise FieldError("mask", "holds compressed run lengths or none; give counts as a list, with size [height, width]")
+        raise FieldError(
+            "mask", "holds compressed run lengths or none; give counts as a list, with size [height, width]"
+        )
     height, width = size
     columns = Region(ImageSize(height, width), tuple(counts)) if _adds_up(counts, height, width) else None
     if columns is None:

@@ -288,8 +288,8 @@ class _Reader:
 
 
 _SIZE_REMEDY = (
-    "Records give it as image_size [w, h], w and h, or width and height; otherwise say --image-size WxH for all of them, "
-    "or --image-dir with the pictures, or --image-size published for the published guess by the id."
+    "Records give it as image_size [w, h], w and h, or width and height; otherwise say --image-size WxH for all of "
+    "them, or --image-dir with the pictures, or --image-size published for the published guess by the id."
 )
 # Stands in where pixels are compared with pixels, for which no size is needed; it is not written anywhere.
 _ANY_SIZE = ImageSize(1, 1)

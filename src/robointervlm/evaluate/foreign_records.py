@@ -31,8 +31,8 @@ class ForeignRecord:
     """One record, counted from 0, its values as text. None is a prediction or reference that is not there.
 
     `question` is what was asked, empty if the record does not say; `size` is the picture's (width, height) and
-    `processed` the size the model's processor made of it, where the record says them. `raw` holds prediction, reference,
-    id and size as they stand in the file, for the published arithmetic, which depends on their types.
+    `processed` the size the model's processor made of it, where the record says them. `raw` holds prediction,
+    reference, id and size as they stand in the file, for the published arithmetic, which depends on their types.
     """
 
     position: int

@@ -52,10 +52,7 @@ TASKS = (
         write=write_answer,
         metrics=(
             Metric("BLEU", "higher", _bleu, worst=0.0),
-            *(
-                Metric(f"BLEU-{order}", "higher", partial(_bleu_of_order, order), worst=0.0)
-                for order in (1, 2, 3, 4)
-            ),
+            *(Metric(f"BLEU-{order}", "higher", partial(_bleu_of_order, order), worst=0.0) for order in (1, 2, 3, 4)),
             Metric("Exact", "higher", _exact, worst=0.0),
         ),
         stems=("robovqa", "robovqa_val"),

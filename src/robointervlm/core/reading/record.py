@@ -10,7 +10,7 @@ from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.errors import DataError
 
 
-def answer_from_json(record: Mapping[str, object]) -> Answer:
+def answer_from_json(record: Mapping[str, object]) -> Answer:  # noqa: PLR0911 - one per kind
     """The answer that `answer_to_json` wrote, to the last digit. Anything else is a `DataError`."""
     match dict(record):
         case {"box": [x1, y1, x2, y2], **rest} if not rest:

@@ -14,8 +14,8 @@ from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.reading import read_box
 from robointervlm.core.sample import ImageRef, Place, Sample
 from robointervlm.data import images
-from robointervlm.data.annotations import RecordProblem
-from robointervlm.data.records import Annotations, FieldError, RecordError, RefusedRecordError, pictures_of
+from robointervlm.data.annotations import FieldError, RecordProblem
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError, pictures_of
 from robointervlm.data.spec import DatasetSpec
 
 # How far outside the picture a coordinate may round to without being called outside, in pixels.
