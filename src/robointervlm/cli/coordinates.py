@@ -55,10 +55,11 @@ def coordinates(  # noqa: PLR0913 - one per flag
         resize_limits=resize_limits,
     )
     found = diagnose(file, said)
-    _print(found, gt_coordinates)
+    _print(found)
     if out is not None:
         write_atomically(out / "coordinates.json", json.dumps(_as_json(found), indent=2) + "\n")
-        for hypothesis in found.hypotheses:
+        # What is drawn of a prediction does not depend on the format of the references.
+        for hypothesis in {each.coordinates: each for each in found.hypotheses if each.scored}.values():
             _draw(hypothesis, out / "overlays" / hypothesis.coordinates.value)
         typer.echo(
             f"{out / 'coordinates.json'} holds the figures, {out / 'overlays'} the pictures where there are any."
@@ -66,11 +67,10 @@ def coordinates(  # noqa: PLR0913 - one per flag
     typer.echo(DIAGNOSTIC)
 
 
-def _print(found: Diagnosis, gt_coordinates: str | None) -> None:
+def _print(found: Diagnosis) -> None:
     typer.echo(_said_of("predictions", found.predictions))
     typer.echo(_said_of("references", found.references))
-    typer.echo(f"references are taken to be in: {gt_coordinates or 'the same format as the predictions'}")
-    table = Table("predictions in", "task", "n", "unparsed", "inside the picture", "scores")
+    table = Table("predictions in", "references in", "task", "n", "unparsed", "inside the picture", "scores")
     for hypothesis in found.hypotheses:
         for row in _rows(hypothesis):
             table.add_row(*row)
@@ -86,19 +86,13 @@ def _said_of(name: str, found: Range | None) -> str:
 
 
 def _rows(hypothesis: Hypothesis) -> Iterator[tuple[str, ...]]:
+    formats = (hypothesis.coordinates.value, hypothesis.references.value)
     if hypothesis.problem:
-        yield hypothesis.coordinates.value, "", "", "", "", hypothesis.problem
+        yield *formats, "", "", "", "", hypothesis.problem
     for group in hypothesis.groups:
         inside = "" if hypothesis.inside is None else f"{hypothesis.inside:.0%}"
         scores = "  ".join(f"{metric['name']} {_number(metric['mean'])}" for metric in _metrics(group))
-        yield (
-            hypothesis.coordinates.value,
-            str(group["task"]),
-            str(group["n"]),
-            str(group["unparsed"]),
-            inside,
-            scores,
-        )
+        yield *formats, str(group["task"]), str(group["n"]), str(group["unparsed"]), inside, scores
 
 
 def _metrics(group: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -119,6 +113,7 @@ def _as_json(found: Diagnosis) -> dict[str, object]:
         "hypotheses": [
             {
                 "coordinates": each.coordinates.value,
+                "gt_coordinates": each.references.value,
                 "problem": each.problem,
                 "inside": each.inside,
                 "tasks": list(each.groups),
