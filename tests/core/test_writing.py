@@ -96,6 +96,16 @@ def test_written_contact_points_are_read_back_up_to_the_rounding_of_their_format
     assert_near(read.points, points.points, space)
 
 
+@given(st.data(), spaces(), st.integers(1, 12))
+def test_the_published_form_reads_the_same_as_any_other_spelling_of_it(data, space, count):
+    text = write_answer(Trajectory(places(data.draw, space, count)), space, "key")
+    for read in (read_box, read_points, read_trajectory):
+        spelt = read(text.replace(": [[", ":  [["), space, "key")
+        quick = read(text, space, "key")
+        assert (quick.tier, quick.notes) == (spelt.tier, spelt.notes)
+        assert getattr(quick.answer, "reason", quick.answer) == getattr(spelt.answer, "reason", spelt.answer)
+
+
 @given(st.sampled_from("ABCDEFGH"), st.booleans())
 def test_written_letters_and_yes_and_no_are_read_back(letter, yes):
     assert read_choice(write_answer(Choice(letter))).answer == Choice(letter)

@@ -269,7 +269,7 @@ class _Reader:
         )
         record: Entry = {
             "schema": SCHEMA,
-            **asdict(requested),
+            **vars(requested),  # not asdict, which copies every point of every answer
             "processed_size": None if space is None else space.processed,
             "format": None if space is None else space.format.value,
             "prompt": found.question,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -67,7 +67,7 @@ def digest(parts: Iterable[object]) -> str:
 def write_requested(folder: Path, requested: RequestedList) -> None:
     """Writes the list, one question a line, so that two lists can be compared by eye."""
     head = {"schema": SCHEMA, "model": requested.model, "decoding": requested.decoding, "style": requested.style}
-    lines = ",\n".join(json.dumps(asdict(question)) for question in requested.questions)
+    lines = ",\n".join(json.dumps(vars(question)) for question in requested.questions)
     text = json.dumps(head)[:-1] + ',\n"questions": [\n' + lines + "\n]}\n"
     write_atomically(folder / REQUESTED, text)
 
