@@ -370,3 +370,40 @@ def test_a_picture_is_only_opened_when_a_record_does_not_say_its_size(read: Read
     Image.new("RGB", (10, 10)).save(root / "pictures" / "b.png")
     (root / "pictures" / "a.png").unlink()
     assert read(box_record())[0].size == ImageSize(320, 180)
+
+
+# --- planning records: one file, three tasks -----------------------------------------------------------------------
+
+
+def planning_record(identifier: str, answer: str, **fields: Any) -> dict[str, Any]:
+    return {"id": identifier, "conversations": conversation("What now?", answer), **fields}
+
+
+def test_a_planning_record_is_of_the_task_its_id_names(read: Read) -> None:
+    samples = list(
+        read(
+            planning_record("7_Planning_Task_1", "pick up the cup"),
+            planning_record("7_Scene_Understanding_1", "D. open the drawer"),
+            planning_record("7_Success_(Negative)_Task_1", "No"),
+            task="planning",
+        )
+    )
+    assert [sample.task for sample in samples] == ["planning", "planning_choice", "planning_decide"]
+    # The texts are kept as they are, for training on them.
+    assert [sample.answer for sample in samples] == [Text("pick up the cup"), Text("D. open the drawer"), Text("No")]
+
+
+def test_a_planning_record_that_names_no_kind_is_of_its_datasets_task(read: Read) -> None:
+    samples = list(
+        read(
+            planning_record("17", "Yes"),
+            planning_record("18", "A", task="Temporal_Understanding"),
+            planning_record("x_Planning_Task_Scene_Understanding", "No"),
+            task="planning_decide",
+        )
+    )
+    assert [sample.task for sample in samples] == ["planning_decide", "planning_choice", "planning_decide"]
+
+
+def test_other_tasks_do_not_look_at_the_id(read: Read) -> None:
+    assert read(planning_record("7_Planning_Task_1", "a"), task="chat")[0].task == "chat"

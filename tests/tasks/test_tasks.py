@@ -26,12 +26,14 @@ CHOICES = [
 ]
 BOXES = ["contact_box", "current_box", "final_box", "gripper_det"]
 PATHS = ["traj", "traj_wo_init_pos"]
+PLANS = ["planning", "planning_choice", "planning_decide"]
+THIRD_PARTY = ["refcoco", "refcoco_plus", "refcocog", "roborefit", "where2place", "robovqa"]
+PLAIN = ["any_box", "any_traj", "any_points", "any_choice", "any_decide", "any_text"]
 
 
-def test_the_tasks_are_those_that_are_published_and_grounding():
-    assert sorted(all_tasks()) == sorted(
-        [*BOXES, "grounding", "naming", "contact_point", *PATHS, *CHOICES, "contact_decide", "chat"]
-    )
+def test_the_tasks_are_those_that_are_published_grounding_and_the_plain_kinds():
+    ours = [*BOXES, "contact_point", *PATHS, *CHOICES, "contact_decide", *PLANS]
+    assert sorted(all_tasks()) == sorted([*ours, "grounding", "naming", "chat", *THIRD_PARTY, *PLAIN])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_the_tasks_are_those_that_are_published_and_grounding():
         ("traj_wo_init_pos", Trajectory(((10, 20), (30, 40))), '{"future_traj": [[10, 20], [30, 40]]}'),
         *((name, Choice("C"), "C") for name in CHOICES),
         ("contact_decide", YesNo(yes=True), "Yes"),
-        ("chat", Text("1- pick up [3, 4]"), "1- pick up [3, 4]"),
+        *((name, Text("1- pick up [3, 4]"), "1- pick up [3, 4]") for name in ["chat", *PLANS]),
     ],
 )
 def test_answers_are_written_under_the_published_keys_and_read_back(task, answer, text):
@@ -86,7 +88,8 @@ def test_every_task_reads_any_text(name, text):
         ("trajlang_sub_choice_droid", "trajlang_sub_choice"),
         ("traj_direction_choice", "traj_direction_choice"),
         ("traj_direction_choice_droid_with_traj", "traj_direction_choice_with_traj"),
-        ("task_planning", "chat"),
+        ("task_planning", "planning"),
+        ("all_plan_VQA", "planning"),
         ("full_single_multi_contact_obj_traj_qa.json", "traj"),
         # The short names of --type in the README.
         *((name, name) for name in [*BOXES, *PATHS]),
@@ -128,13 +131,32 @@ def test_two_tasks_of_one_name_are_an_error_naming_both_files(monkeypatch):
         ([*BOXES, "grounding"], ["ACC@IoU>0.1", "ACC@IoU>0.5", "IoU"]),
         (PATHS, ["DTW", "Frechet", "Hausdorff", "RMSE"]),
         (["contact_point"], ["Distance"]),
-        ([*CHOICES, "contact_decide"], ["Accuracy"]),
+        ([*CHOICES, "contact_decide", "planning_choice", "planning_decide"], ["Accuracy"]),
+        (["planning"], ["BLEU", "BLEU unsmoothed", "sacreBLEU"]),
         (["chat"], ["Exact"]),
     ],
 )
 def test_the_first_metric_is_the_headline_of_the_published_table(names, metrics):
     for name in names:
         assert [metric.name for metric in task_named(name).metrics] == metrics
+
+
+def test_tasks_feed_the_columns_of_the_papers_table():
+    visual = dict.fromkeys(CHOICES[2:], "Visual trace")
+    columns = {task.name: task.column for task in all_tasks().values() if task.column and task.name not in THIRD_PARTY}
+    assert columns == visual | {
+        "current_box": "Object",
+        "contact_box": "Grasp",
+        "final_box": "Place",
+        "gripper_det": "Gripper",
+        "grasppose_choice": "Grasp pose",
+        "grounding_choice": "Grounding choice",
+        "contact_decide": "Contact",
+        "traj": "Trace",
+        "planning": "Planning BLEU",
+        "planning_choice": "Planning choice",
+        "planning_decide": "Planning T/F",
+    }
 
 
 def values(task, predicted, reference, image=SIZE):

@@ -108,12 +108,14 @@ class Region:
 
     @property
     def inner_point(self) -> Point:
-        """The middle of the pixel of the region that is nearest to its centre; a `DataError` if it has no pixel."""
+        """The pixel of the region that is nearest to its centre, by its upper left corner, so that it can be written in
+        whole numbers and is still inside; a `DataError` if there is no pixel.
+        """
         rows, columns = np.nonzero(self.mask)
         if not len(rows):
             raise DataError("a region without a pixel has no point in it.")
         nearest = int(np.argmin((columns - columns.mean()) ** 2 + (rows - rows.mean()) ** 2))
-        return float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
+        return float(columns[nearest]), float(rows[nearest])
 
 
 @dataclass(frozen=True)

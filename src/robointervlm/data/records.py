@@ -99,9 +99,13 @@ class Annotations(Sequence[Sample]):
 
 
 def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path, index: int) -> Sample:
-    """The sample that a record says. Raises `FieldError` where it says something wrong or nothing."""
+    """The sample that a record says. Raises `FieldError` where it says something wrong or nothing.
+
+    Of a family of tasks that are published together, the sample's task is the one that the record's id names.
+    """
     if not isinstance(record, dict):
         raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
+    task = _task_of(record, task)
     if record.get("video") or record.get("videos"):
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
@@ -133,6 +137,11 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         episode=str(record.get("episode", "")),
         extra=extra,
     )
+
+
+def _task_of(record: Mapping[str, object], task: Task) -> Task:
+    named = task.told_apart(record) if task.told_apart is not None else None
+    return task if named is None else task_named(named)
 
 
 def _name(record: object) -> str:

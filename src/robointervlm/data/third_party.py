@@ -28,6 +28,17 @@ from robointervlm.data.spec import DatasetSpec
 MASK = "reference_mask"
 """The field of a renamed record that holds its mask: a path, polygons, or uncompressed run lengths."""
 
+# What our own records call the things that an entry can declare.
+_ANSWERS = ("ground_truth", "gt")
+_OURS = {
+    "image": ("image", "images", "image_path"),
+    "box": _ANSWERS,
+    "mask": _ANSWERS,
+    "answer": _ANSWERS,
+    "width": ("w", "width"),
+    "height": ("h", "height"),
+}
+
 # Masks are published as JPEG, too, whose white is not quite 255 and whose edges are grey.
 _WHITE = 127
 
@@ -39,6 +50,8 @@ def renamed(record: Mapping[str, Any], spec: DatasetSpec) -> dict[str, Any]:
     """
     found = {name: _value(record, name, declared) for name, declared in spec.fields.items()}
     used = {field for declared in spec.fields.values() for field in _alternatives(declared)}
+    # A field of their own that has one of our names means something else where another is declared for it.
+    used |= {field for name in spec.fields for field in _OURS.get(name, ())}
     result = {key: value for key, value in record.items() if key not in used}
     for name, ours in (("id", "id"), ("image", "images"), ("question", "question"), ("width", "w"), ("height", "h")):
         if found.get(name) is not None:

@@ -38,7 +38,7 @@ from robointervlm.evaluate.records import (
 )
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, encoded_line
-from robointervlm.tasks import Task, all_tasks, task_named
+from robointervlm.tasks import Task, task_named
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,8 @@ class _Reader:
 
     def _task_of(self, found: ForeignRecord) -> Task:
         if self.declared.kind not in _WORDED:
-            return self.task
+            apart = self.task.told_apart and self.task.told_apart({"id": found.id, "task": found.raw["task"]})
+            return task_named(apart) if apart else self.task
         assert found.reference is not None  # looked for before
         if isinstance(read_choice(found.reference).answer, Choice):
             return task_named("any_choice")
@@ -296,14 +297,11 @@ _ANY_SIZE = ImageSize(1, 1)
 
 
 def _task_of_kind(kind: str) -> Task:
-    """The task whose name or short name this is; for the kinds that each record decides, the one without a place."""
+    """The task whose name or short name this is; of the kinds that each record decides, the one of their name."""
     if kind in _WORDED:
         return task_named(f"any_{kind}")
-    name = _KINDS.get(kind, kind)
-    if name not in all_tasks() and kind == "planning":
-        name = "any_text"
     try:
-        return task_named(name)
+        return task_named(_KINDS.get(kind, kind))
     except RecipeError as error:
         raise RecipeError(f"--kind {kind}: {error} Short names are {', '.join(KINDS)}.") from None
 

@@ -82,7 +82,13 @@ def foreign_record(record: Mapping[str, Any], position: int, names: FieldNames) 
         size=size_of(both),
         processed=_pair(both.get("new_w"), both.get("new_h")) or _listed(both.get("processed_size")),
         episode=str(both.get("episode") or ""),
-        raw={"id": record.get("id"), "pred": prediction, "gt": reference, "image_size": record.get("image_size")},
+        raw={
+            "id": record.get("id"),
+            "pred": prediction,
+            "gt": reference,
+            "image_size": record.get("image_size"),
+            "task": record.get("task"),
+        },
     )
 
 

@@ -12,7 +12,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_box
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.overlap import acc_at, iou
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Column, Metric, Task
 
 
 def _iou(predicted: Answer, reference: Answer, _image: ImageSize | None) -> float:
@@ -32,7 +32,7 @@ BOX_METRICS = (
 )
 
 
-def box_task(name: str, key: str, stems: tuple[str, ...] | None = None) -> Task:
+def box_task(name: str, key: str, stems: tuple[str, ...] | None = None, column: Column = "") -> Task:
     """A task whose answer is one box under `key`; `stems` are the published ones of a generation task by default."""
     return Task(
         name=name,
@@ -41,12 +41,13 @@ def box_task(name: str, key: str, stems: tuple[str, ...] | None = None) -> Task:
         metrics=BOX_METRICS,
         stems=(f"full_single_multi_contact_obj_{name}_qa",) if stems is None else stems,
         max_new_tokens=256,
+        column=column,
     )
 
 
 TASKS = (
-    box_task("contact_box", "contact_bbox"),
-    box_task("current_box", "current_bbox"),
-    box_task("final_box", "final_bbox"),
-    box_task("gripper_det", "gripper_det_bbox"),
+    box_task("contact_box", "contact_bbox", column="Grasp"),
+    box_task("current_box", "current_bbox", column="Object"),
+    box_task("final_box", "final_bbox", column="Place"),
+    box_task("gripper_det", "gripper_det_bbox", column="Gripper"),
 )

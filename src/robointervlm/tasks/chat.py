@@ -1,7 +1,4 @@
-"""Conversations and planning texts: any text is an answer, and numbers in it are left as they are.
-
-Scored by equality up to white space until the planning tasks have scores of their own.
-"""
+"""Conversations: any text is an answer, and numbers in it are left as they are. Scored by equality up to white space."""
 
 from __future__ import annotations
 
@@ -22,6 +19,5 @@ TASKS = (
         reading=_reading,
         write=write_answer,
         metrics=(Metric("Exact", "higher", exact, worst=0.0),),
-        stems=("task_planning", "all_plan_VQA"),
     ),
 )

@@ -6,7 +6,10 @@ from robointervlm.core.coordinates import Space
 from robointervlm.core.reading import Reading, options_in, read_choice
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Column, Metric, Task
+
+
+_COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
 
 
 def _reading(text: str, _space: Space | None) -> Reading:
@@ -27,6 +30,7 @@ def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Ta
         places_in_question=places_in_question,
         max_new_tokens=256,
         reading_to=_reading_to,
+        column=_COLUMNS.get(name, "Visual trace"),
     )
 
 

@@ -21,5 +21,6 @@ TASKS = (
         metrics=(Metric("Accuracy", "higher", exact, worst=0.0),),
         stems=("contact_decide", "rh20t_contact_decide", "droid_contact_decide"),
         max_new_tokens=256,
+        column="Contact",
     ),
 )

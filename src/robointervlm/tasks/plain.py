@@ -34,7 +34,7 @@ def _diagonal(_reference: Answer, image: ImageSize | None) -> float:
 
 
 def _plain(task: Task, name: str) -> Task:
-    return replace(task, name=name, stems=(), places_in_question=False, column="")
+    return replace(task, name=name, stems=(), places_in_question=False, column="", told_apart=None)
 
 
 TASKS = (

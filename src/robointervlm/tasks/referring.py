@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from robointervlm.tasks.boxes import BOX_METRICS, box_task
-from robointervlm.tasks.task import Task
+from robointervlm.tasks.task import Task, ThirdPartyColumn
 
 _BY_NAME = {metric.name: metric for metric in BOX_METRICS}
 # The same three as everywhere; the headline is the one these benchmarks are published with.
 _METRICS = tuple(_BY_NAME[name] for name in ("ACC@IoU>0.5", "ACC@IoU>0.1", "IoU"))
 
 
-def _referring_task(name: str, column: str, *stems: str) -> Task:
+def _referring_task(name: str, column: ThirdPartyColumn, *stems: str) -> Task:
     return replace(box_task(name, "bbox_2d", stems=stems), metrics=_METRICS, column=column)
 
 

@@ -5,7 +5,7 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +16,26 @@ from robointervlm.core.reading import Reading, without_question
 from robointervlm.core.sample import IMAGE_MARKER
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
+
+Column = Literal[
+    "",
+    "Object",
+    "Grasp",
+    "Place",
+    "Gripper",
+    "Grasp pose",
+    "Grounding choice",
+    "Contact",
+    "Trace",
+    "Planning BLEU",
+    "Visual trace",
+    "Planning choice",
+    "Planning T/F",
+]
+"""The columns of the paper's Table 3 (ICLR 2026), in its order; "" is none of them."""
+
+ThirdPartyColumn = Literal["Where2Place", "RoboRefIt-test", "RoboVQA", "RefCOCOg-val", "RefCOCO+-val", "RefCOCO-val"]
+"""The columns of the paper's Table 2 that are scored here, in its order."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +61,11 @@ class Task:
     `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
     the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
     numbers in the question are places in the image and are converted with the answer. `reading_to` is for tasks whose
-    question says how its answers may be worded: it takes the question, too. `column` is the column of the published
-    tables that the task feeds.
+    question says how its answers may be worded: it takes the question, too. `column` is the column of the paper's
+    Table 3 or Table 2 that the task feeds, empty for none.
+
+    `told_apart` is for a family of tasks whose questions are published together, in one file: the name of the task that
+    a record is of, None where the record does not say (then it is of the task its dataset names).
     """
 
     name: str
@@ -53,7 +76,8 @@ class Task:
     places_in_question: bool = False
     max_new_tokens: int = 512
     reading_to: Callable[[str, Space | None, str], Reading] | None = None
-    column: str = ""
+    column: Column | ThirdPartyColumn = ""
+    told_apart: Callable[[Mapping[str, object]], str | None] | None = None
 
     def reading_of(self, text: str, space: Space | None, question: str = "") -> Reading:
         """The reading of a reply to this question; a repetition of the question in front of it is no part of it."""

@@ -60,6 +60,7 @@ _TRAJ = Task(
     metrics=_METRICS,
     stems=("full_single_multi_contact_obj_traj_qa",),
     places_in_question=True,
+    column="Trace",
 )
 
 TASKS = (
@@ -69,5 +70,6 @@ TASKS = (
         name="traj_wo_init_pos",
         stems=("full_single_multi_contact_obj_traj_qa_wo_init_pos",),
         places_in_question=False,
+        column="",
     ),
 )

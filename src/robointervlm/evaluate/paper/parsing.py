@@ -1,0 +1,111 @@
+"""How the published scorer finds numbers in an answer, with everything it gets wrong. Only for the paper column.
+
+Source of the behaviour: the public RoboInter release, commit 481acfbf; what it does wrong is deliberate here and named
+by its trap number (docs/scoring.md lists them).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from robointervlm.core.coordinates import MAX_ASPECT, RESIZE_FACTOR, ImageSize, smart_resize
+
+# Trap 3: no sign, so -5 is 5. Traps 2 and 4: digits anywhere in the text count, those of words and list numbers too.
+_UNSIGNED = re.compile(r"\d+\.?\d*|\.\d+")
+# Possessive, and no number starts inside another: what the published patterns find, in time linear in the text.
+_SIGNED = r"(?:-|(?<!\d))(?:\d++\.?+\d*+|\.\d++)"
+_COMMA = r"\s*+,\s*+"
+_FLAT = re.compile(rf"(?:\[\s*+)?+{_SIGNED}{_COMMA}{_SIGNED}{_COMMA}{_SIGNED}{_COMMA}{_SIGNED}\s*+\]?+")
+# Trap 2: whole numbers only, so [[1.5, 2.0], [3.0, 4.0]] is left to the digits of the whole text.
+_WHOLE_PAIR = rf"\[\s*+(\d++){_COMMA}(\d++)\s*+\]"
+_NESTED = re.compile(rf"\[\s*+{_WHOLE_PAIR}{_COMMA}{_WHOLE_PAIR}\s*+\]")
+# Trap 12: the pixel limit is fixed, whatever the processor used.
+_MAX_PIXELS = 1_003_520
+
+Number = int | float
+
+_MULTIPLE = ("current_bbox", "target_bbox", "grasp_point", "future_traj", "action")
+
+
+def published_numbers(text: str) -> list[float]:
+    """Every unsigned number of a text (`extract_number`). `TypeError` for None, as published (trap 5)."""
+    return [float(number) for number in _UNSIGNED.findall(text)]
+
+
+def published_path(text: str) -> list[float]:
+    """x, y, x, y … of a text (`extract_traj_answer`): all its numbers; an odd one at the end is dropped (trap 10)."""
+    numbers = published_numbers(text)
+    return numbers[: len(numbers) // 2 * 2]
+
+
+def published_box(text: str) -> list[Number]:
+    """Four numbers out of a text (`extract_bbox_answer`): integers if it holds [a, b, c, d] or [[a, b], [c, d]] of them.
+
+    That they stay integers is what makes the conversion cut them off later (trap 1). Without four numbers it is four
+    zeros, which overlap nothing.
+    """
+    flat = _FLAT.search(text)
+    if flat:
+        read = _json_list(flat[0])
+        if read is not None:
+            return read
+    nested = _NESTED.search(text)
+    if nested:
+        return [int(number) for number in nested.groups()]
+    numbers = published_numbers(text)
+    return [*numbers[:4]] if len(numbers) >= 4 else [0, 0, 0, 0]
+
+
+def _json_list(text: str) -> list[Number] | None:
+    """The list that a match is; None without its brackets, which is every tuple and every row of bare numbers."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return None
+    return read if isinstance(read, list) else None
+
+
+def published_resize(height: int, width: int) -> tuple[int, int]:
+    """The height and width that the scorer takes the processor to have made (`smart_resize`).
+
+    `ValueError` for a side under 28 pixels or an aspect over 200, which ends the scoring of the whole file (trap 5).
+    """
+    if min(height, width) < RESIZE_FACTOR:
+        raise ValueError(f"height:{height} or width:{width} must be larger than factor:{RESIZE_FACTOR}")
+    if max(height, width) / min(height, width) > MAX_ASPECT:
+        raise ValueError(f"the aspect ratio of {width}x{height} is over {MAX_ASPECT}")
+    resized = smart_resize(ImageSize(width, height), max_pixels=_MAX_PIXELS)
+    return resized.height, resized.width
+
+
+def published_single(text: str, key: str) -> object:
+    """What `parse_output_single` makes of a text: a list from JSON, but a dictionary from anything else (trap 36)."""
+    content = _json_object(text)
+    if content.get(key) is not None:
+        return content[key]
+    return {key: _loose_value(text, key)}
+
+
+def published_multiple(text: str) -> dict[str, object]:
+    """What `parse_output_multi` makes of a text: the values of five keys, None for each it does not find (trap 36)."""
+    content = _json_object(text)
+    found = {key: content.get(key) if content else _loose_value(text, key) for key in _MULTIPLE}
+    if found["action"] is not None:  # trap 36: an action lands in the trajectory
+        found["future_traj"], found["action"] = found["action"], None
+    return found
+
+
+def _json_object(text: str) -> Mapping[str, object]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _loose_value(text: str, key: str) -> object:
+    """The list after a key, up to the first closing bracket: lists within lists are never read (trap 36)."""
+    match = re.search(rf'"{key}"\s*:\s*(\[[^\]]*\])', text)
+    return _json_list(match[1]) if match else None
