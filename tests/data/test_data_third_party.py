@@ -174,4 +174,11 @@ def test_every_third_party_entry_is_of_its_task() -> None:
     catalog = Catalog()
     names = ("refcoco_val", "refcoco_plus_val", "refcocog_val", "roborefit_test", "where2place", "robovqa")
     specs: list[DatasetSpec] = [catalog[name] for name in names]
-    assert [spec.task for spec in specs] == ["refcoco", "refcoco_plus", "refcocog", "roborefit", "where2place", "robovqa"]
+    assert [spec.task for spec in specs] == [
+        "refcoco",
+        "refcoco_plus",
+        "refcocog",
+        "roborefit",
+        "where2place",
+        "robovqa",
+    ]

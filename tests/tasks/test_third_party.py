@@ -61,7 +61,9 @@ def test_one_point_or_several_are_read(text, points):
     assert (reading.answer, reading.notes) == (Points(points), ())
 
 
-@pytest.mark.parametrize("text", ["[4, 0, 8, 4]", "(4, 0, 8, 4)", '{"bbox_2d": [4, 0, 8, 4]}', "<box>(4,0),(8,4)</box>"])
+@pytest.mark.parametrize(
+    "text", ["[4, 0, 8, 4]", "(4, 0, 8, 4)", '{"bbox_2d": [4, 0, 8, 4]}', "<box>(4,0),(8,4)</box>"]
+)
 def test_a_box_counts_by_its_centre_and_says_so(text):
     reading = task_named("where2place").reading(text, PIXELS)
     assert reading.answer == Points(((6.0, 2.0),))

@@ -20,7 +20,7 @@ _INK = re.compile(rb"[^ \t\r\n]")
 # What only a record has: a JSON object with one of them is one record, not a file that holds a list of them.
 _RECORD_KEYS = frozenset(
     ("conversations", "messages", "question", "sent", "text", "image", "image_path", "prompt")
-    + ("id", "question_id", "doc_id", "pred", "prediction", "response", "gt", "gt_bbox", "doc")
+    + ("id", "question_id", "sample_id", "doc_id", "pred", "prediction", "response", "gt", "gt_bbox", "doc")
 )
 Layout = Literal["list", "object", "lines"]
 

@@ -123,7 +123,8 @@ class _Checker:
                 yield "error", "images", found
             elif reference.size is not None and reference.size != found:
                 stated, real = (f"{size.width}x{size.height}" for size in (reference.size, found))
-                yield "error", "w", f"the record says {stated}, but the picture {reference.path} is {real}"
+                swapped = ": width and height are swapped" if reference.size == found[::-1] else ""
+                yield "error", "w", f"the record says {stated}, but the picture {reference.path} is {real}{swapped}"
 
     def _picture(self, reference: ImageRef) -> ImageSize | str:
         """The picture's size, or what is wrong with it; each picture is opened once."""
