@@ -65,16 +65,12 @@ def expected_of(row, result="result"):
 def same(found, expected, relative):
     """Equality, of numbers up to the tolerance, in lists and dictionaries too."""
     if isinstance(expected, dict):
-        return (
-            isinstance(found, dict)
-            and found.keys() == expected.keys()
-            and all(same(found[key], expected[key], relative) for key in expected)
+        return isinstance(found, dict) and found.keys() == expected.keys() and all(
+            same(found[key], expected[key], relative) for key in expected
         )
     if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(same(*pair, relative) for pair in zip(found, expected, strict=True))
+        return isinstance(found, list) and len(found) == len(expected) and all(
+            same(*pair, relative) for pair in zip(found, expected, strict=True)
         )
     if isinstance(expected, int | float) and isinstance(found, int | float):
         return math.isclose(found, expected, rel_tol=relative)
