@@ -55,7 +55,7 @@ def test_the_size_may_be_given_for_all(file, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "said"),
+    "more, code, said",
     [
         ([], 2, "is a file: score one at a time and say what is in it"),
         (["--kind", "box", "--out", "x"], 2, "--coordinates pixel, unit, per_mille or resized"),

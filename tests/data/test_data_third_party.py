@@ -12,7 +12,7 @@ from PIL import Image
 
 from robointervlm.core.answer import Box, Region, Text
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.errors import RecipeError
+from robointervlm.core.errors import RecipeError, RefusedError
 from robointervlm.core.sample import Sample
 from robointervlm.data.annotations import RecordError
 from robointervlm.data.records import Annotations
@@ -57,7 +57,7 @@ def test_the_first_alternative_that_a_record_has_is_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change, reason",
     [
         ({"bbox": [1, 2, 3]}, "four numbers are a box"),
         ({"bbox": [1, 2, 3, None]}, "four numbers are a box"),
@@ -113,7 +113,7 @@ def test_a_mask_may_be_polygons_or_run_lengths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "reason"),
+    "mask, reason",
     [
         (np.zeros((4, 8), np.uint8), "nothing in it"),
         (np.full((5, 8), 255, np.uint8), "8x5, but its picture is 8x4"),
@@ -130,8 +130,6 @@ def test_a_mask_that_holds_no_region_of_the_picture_is_an_error(mask: Any, reaso
 
 
 def test_a_mask_outside_of_its_folder_is_refused(tmp_path: Path) -> None:
-    from robointervlm.core.errors import RefusedError
-
     record = place(tmp_path, np.full((4, 8), 255, np.uint8)) | {"mask": "../../secret.png"}
     with pytest.raises(RefusedError, match="leads outside"):
         samples("where2place", [record], tmp_path)
@@ -154,7 +152,7 @@ def test_a_robovqa_record_has_several_pictures_and_a_text(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("entry", "reason"),
+    "entry, reason",
     [
         ({"fields": {"boxx": "bbox"}}, "boxx is not one of"),
         ({"fields": {"box": "bbox"}}, "go together"),

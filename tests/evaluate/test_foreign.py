@@ -240,7 +240,7 @@ def test_the_record_carries_what_the_published_arithmetic_needs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("records", "declared", "kind", "said"),
+    "records, declared, kind, said",
     [
         ([], Declared("box", PIXEL), DataError, "holds no records"),
         ([{"pred": BOX}], Declared("box", PIXEL), DataError, "none of the 1 records.*no reference"),

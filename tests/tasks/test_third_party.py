@@ -22,10 +22,10 @@ def values(task, answer, reference, size=SIZE):
 @pytest.mark.parametrize(
     "name, column",
     [
-        ("refcoco", "RefCOCO-val"),
-        ("refcoco_plus", "RefCOCO+-val"),
-        ("refcocog", "RefCOCOg-val"),
-        ("roborefit", "RoboRefIt-test"),
+        ("refcoco", "RefCOCO val"),
+        ("refcoco_plus", "RefCOCO+ val"),
+        ("refcocog", "RefCOCOg val"),
+        ("roborefit", "RoboRefIt"),
         ("where2place", "Where2Place"),
         ("robovqa", "RoboVQA"),
     ],

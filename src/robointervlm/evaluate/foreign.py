@@ -127,10 +127,10 @@ def imported_from(file: Path, declared: Declared) -> Imported:
         "name": file.stem,
         "fingerprint": f"file sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
         "coordinates": declared.coordinates.value if declared.coordinates else "none",
+        "declared": _as_json(declared),
     }
     questions = _in_clusters([row.requested for row in rows])
-    # The decoding is not known; what was declared stands in its place, since scores depend on it.
-    requested = RequestedList(model, {"temperature": "unknown", "declared": _as_json(declared)}, STYLE, questions)
+    requested = RequestedList(model, {"temperature": "unknown"}, STYLE, questions)
     return Imported(requested, tuple(row.record for row in rows))
 
 

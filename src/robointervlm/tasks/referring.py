@@ -20,8 +20,8 @@ def _referring_task(name: str, column: ThirdPartyColumn, *stems: str) -> Task:
 
 
 TASKS = (
-    _referring_task("refcoco", "RefCOCO-val", "refcoco_val"),
-    _referring_task("refcoco_plus", "RefCOCO+-val", "refcoco+_val", "refcoco_plus_val"),
-    _referring_task("refcocog", "RefCOCOg-val", "refcocog_val"),
-    _referring_task("roborefit", "RoboRefIt-test", "roborefit_test"),
+    _referring_task("refcoco", "RefCOCO val", "refcoco_val"),
+    _referring_task("refcoco_plus", "RefCOCO+ val", "refcoco+_val", "refcoco_plus_val"),
+    _referring_task("refcocog", "RefCOCOg val", "refcocog_val"),
+    _referring_task("roborefit", "RoboRefIt", "roborefit_test"),
 )

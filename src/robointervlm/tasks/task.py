@@ -34,7 +34,7 @@ Column = Literal[
 ]
 """The columns of the paper's Table 3 (ICLR 2026), in its order; "" is none of them."""
 
-ThirdPartyColumn = Literal["Where2Place", "RoboRefIt-test", "RoboVQA", "RefCOCOg-val", "RefCOCO+-val", "RefCOCO-val"]
+ThirdPartyColumn = Literal["Where2Place", "RoboRefIt", "RoboVQA", "RefCOCOg val", "RefCOCO+ val", "RefCOCO val"]
 """The columns of the paper's Table 2 that are scored here, in its order."""
 
 
