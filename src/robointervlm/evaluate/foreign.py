@@ -103,7 +103,8 @@ def import_predictions(file: Path, folder: Path, declared: Declared) -> Imported
     lines = b"".join(encoded_line(record) for record in imported.records)
     write_atomically(folder / RECORDS, lines)
     write_requested(folder, imported.requested)
-    counts = ", ".join(f"{count} {name}" for name, count in imported.counts.items() if count)
+    names = {"ok": "answered", "model_error": "without a prediction", "input_error": "that cannot be scored"}
+    counts = ", ".join(f"{count} {names.get(name, name)}" for name, count in imported.counts.items() if count)
     logger.info("%s: %d records (%s), into %s", file, len(imported.records), counts, folder)
     return imported
 
