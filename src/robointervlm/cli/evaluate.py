@@ -114,18 +114,21 @@ def score(  # noqa: PLR0913 - one per flag
 
     A file of another tool is made a run folder first; docs/foreign_files.md says which files are understood.
     """
-    named = {"--kind": kind, "--coordinates": coordinates, "--out": out}
-    files = [path for path in runs if path.is_file() or path.suffix in {".json", ".jsonl"}]
-    if not files:
-        if any(named.values()):
-            flags = ", ".join(flag for flag, value in named.items() if value)
-            raise RecipeError(f"{flags} is for one file of predictions; {runs[0]} is not one.")
-        for folder in runs:
-            _finish(folder)
+    flags = {
+        "--kind": kind,
+        "--coordinates": coordinates,
+        "--gt-coordinates": gt_coordinates,
+        "--image-size": image_size,
+        "--image-dir": image_dir,
+        "--resize-limits": resize_limits,
+        "--out": out,
+    }
+    if not any(_is_file(path) for path in runs):
+        _score_folders(runs, [name for name, value in flags.items() if value is not None])
         return
     if len(runs) > 1 or kind is None or out is None:
         raise RecipeError(
-            f"{files[0]} is a file: score one at a time and say what is in it, "
+            f"{runs[0]} is a file: score one at a time and say what is in it, "
             "with --kind, --coordinates (for places) and --out FOLDER."
         )
     from robointervlm.cli.foreign import declared
@@ -140,8 +143,20 @@ def score(  # noqa: PLR0913 - one per flag
         resize_limits=resize_limits,
         fields=(prediction_field, gt_field, gt_box),
     )
-    import_predictions(files[0], out, said)
+    import_predictions(runs[0], out, said)
     _finish(out)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is meant as a file of predictions rather than as a run folder."""
+    return path.is_file() or (path.suffix in {".json", ".jsonl"} and not path.is_dir())
+
+
+def _score_folders(folders: list[Path], flags: list[str]) -> None:
+    if flags:
+        raise RecipeError(f"{', '.join(flags)} is for one file of predictions; {folders[0]} is not one.")
+    for folder in folders:
+        _finish(folder)
 
 
 def report(
