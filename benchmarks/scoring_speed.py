@@ -43,7 +43,7 @@ def python_dtw(first: Points, second: Points) -> float:
 
 
 def python_cells(first: Points, second: Points) -> float:
-    """DTW of one pair by a double loop that fills a numpy matrix, a norm for each cell, as scorers are often written."""
+    """DTW of one pair by a double loop over a numpy matrix, a norm for each cell, as scorers are often written."""
     a, b = np.array(first), np.array(second)
     cost = np.full((len(a) + 1, len(b) + 1), math.inf)
     cost[0, 0] = 0
@@ -70,6 +70,7 @@ def show_dtw(firsts: np.ndarray, seconds_of: np.ndarray) -> None:
     plain = seconds(lambda: [python_dtw(*pair) for pair in pairs], times=1)
     cells = seconds(lambda: [python_cells(*pair) for pair in few], times=1) * len(pairs) / len(few)
     lists = seconds(lambda: dtw_many([first for first, _ in pairs], [second for _, second in pairs]))
+    arrays = seconds(lambda: dtw_many(list(firsts), list(seconds_of)))
     batch = seconds(lambda: dtw_many(firsts, seconds_of))
     single = seconds(lambda: [dtw(*pair) for pair in few], times=1) * len(pairs) / len(few)
     assert np.allclose(dtw_many(firsts, seconds_of)[:200], [python_dtw(*pair) for pair in pairs[:200]], rtol=1e-12)
@@ -78,8 +79,9 @@ def show_dtw(firsts: np.ndarray, seconds_of: np.ndarray) -> None:
     print(f"  a double loop over Python floats, for each pair                               {plain:8.3f}")
     for name, value in (
         ("dtw, one pair after the other (from a tenth)", single),
-        ("dtw_many, from lists", lists),
-        ("dtw_many, from arrays", batch),
+        ("dtw_many, from lists of lists of points", lists),
+        ("dtw_many, from lists of arrays", arrays),
+        ("dtw_many, from two arrays", batch),
     ):
         print(f"  {name:<78}{value:8.3f}  {cells / value:.0f}x, {plain / value:.0f}x")
 

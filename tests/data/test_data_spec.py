@@ -166,3 +166,13 @@ def test_a_specification_cannot_be_changed() -> None:
 def test_a_single_file_has_its_pictures_beside_it_unless_told_otherwise(tmp_path: Path) -> None:
     spec = spec_of_file(tmp_path / "val.json", task="traj")
     assert (spec.name, spec.image_root(None)) == ("val", tmp_path)
+
+
+def test_the_planning_files_are_of_the_planning_tasks() -> None:
+    catalog = Catalog()
+    assert {name: catalog[name].task for name in catalog if name.startswith("manipvqa")} == {
+        "manipvqa_train": "planning",
+        "manipvqa_planning_val": "planning",
+        "manipvqa_choice_val": "planning_choice",
+        "manipvqa_decide_val": "planning_decide",
+    }

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from robointervlm.evaluate.paper import measures, parsing, plans, score_planning, score_record
 from robointervlm.metrics.overlap import iou
@@ -17,8 +16,8 @@ from robointervlm.metrics.text import published_bleu
 def paths(function):
     """A function of two paths with the arrays that the vectors were made with."""
 
-    def called(**arguments):
-        return function(*(np.array(points, dtype=float).reshape(-1, 2) for points in arguments.values()))
+    def called(*arguments):
+        return function(*(np.array(points, dtype=float).reshape(-1, 2) for points in arguments))
 
     return called
 
@@ -28,19 +27,19 @@ FUNCTIONS = {
     "hausdorff_distance": paths(measures.published_hausdorff),
     "dtw": paths(measures.published_dtw),
     "root_mean_square_error": paths(measures.published_rmse),
-    "compute_iou": lambda b1, b2: iou(b1, b2),
+    "compute_iou": iou,
     "compute_iou_batch": lambda b1, b2: float(measures.published_overlaps(b1, b2)),
-    "compute_seg_metric": lambda pred, gt: measures.seg_metric(pred, gt),
-    "compute_trajectory_metric": lambda pred, gt: measures.trajectory_metric(pred, gt),
-    "compute_contact_point_metric": lambda pred, gt: measures.contact_point_metric(pred, gt),
-    "compute_language_metric": lambda prediction, target: measures.language_metric(prediction, target),
+    "compute_seg_metric": measures.seg_metric,
+    "compute_trajectory_metric": measures.trajectory_metric,
+    "compute_contact_point_metric": measures.contact_point_metric,
+    "compute_language_metric": measures.language_metric,
     "get_bleu_score": lambda prediction, target: plans.bleu_values(published_bleu(prediction, target)),
-    "decide_task_type": lambda s: plans.plan_type(s),
-    "parse_output_single": lambda text, parse_type: parsing.published_single(text, parse_type),
-    "parse_output_multi": lambda text: parsing.published_multiple(text),
-    "generation.extract_bbox_answer": lambda content: parsing.published_box(content),
-    "generation.extract_number": lambda content: parsing.published_numbers(content),
-    "generation.extract_traj_answer": lambda content: parsing.published_path(content),
+    "decide_task_type": plans.plan_type,
+    "parse_output_single": parsing.published_single,
+    "parse_output_multi": parsing.published_multiple,
+    "generation.extract_bbox_answer": parsing.published_box,
+    "generation.extract_number": parsing.published_numbers,
+    "generation.extract_traj_answer": parsing.published_path,
     "generation.smart_resize": lambda height, width: list(parsing.published_resize(height, width)),
 }
 BLEU = ("compute_language_metric", "get_bleu_score")
@@ -65,12 +64,16 @@ def expected_of(row, result="result"):
 def same(found, expected, relative):
     """Equality, of numbers up to the tolerance, in lists and dictionaries too."""
     if isinstance(expected, dict):
-        return isinstance(found, dict) and found.keys() == expected.keys() and all(
-            same(found[key], expected[key], relative) for key in expected
+        return (
+            isinstance(found, dict)
+            and found.keys() == expected.keys()
+            and all(same(found[key], expected[key], relative) for key in expected)
         )
     if isinstance(expected, list):
-        return isinstance(found, list) and len(found) == len(expected) and all(
-            same(*pair, relative) for pair in zip(found, expected, strict=True)
+        return (
+            isinstance(found, list)
+            and len(found) == len(expected)
+            and all(same(*pair, relative) for pair in zip(found, expected, strict=True))
         )
     if isinstance(expected, int | float) and isinstance(found, int | float):
         return math.isclose(found, expected, rel_tol=relative)
@@ -94,7 +97,7 @@ def test_every_helper_gives_what_it_is_published_to_give(golden_rows):
     rows = golden_rows("metric_utils.jsonl")
     wrong = []
     for row in rows:
-        found = outcome(lambda r=row: FUNCTIONS[r["fn"]](**r["args"]))
+        found = outcome(lambda r=row: FUNCTIONS[r["fn"]](*r["args"].values()))
         if not same(found, expected_of(row), 1e-6 if row["fn"] in BLEU else 1e-9):
             wrong.append((row["fn"], row["note"], found, expected_of(row)))
     assert wrong == []

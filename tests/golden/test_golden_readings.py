@@ -8,34 +8,13 @@ import math
 from collections import Counter
 
 import pytest
+from strict_results import image_of, spaces_of
 
 from robointervlm.core.answer import Choice, Unparsed, YesNo
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, smart_resize
+from robointervlm.core.coordinates import Space
 from robointervlm.core.reading import read_box, read_choice, read_trajectory, read_yes_no
 from robointervlm.metrics.curves import dtw
 from robointervlm.metrics.overlap import iou
-
-
-def image_of(record):
-    """The size the published scorer assumes: the record's, or one of two by the id."""
-    if record.get("image_size"):
-        return ImageSize(*record["image_size"])
-    return ImageSize(640, 480) if "RH20T" in (record["id"] or "") else ImageSize(320, 180)
-
-
-def spaces_of(row):
-    """The spaces the published scorer takes prediction and reference to be in, from the name of the source."""
-    image = image_of(row["args"]["s"])
-    match row["args"]["source"]:
-        case "llava":
-            return (Space(CoordinateFormat.UNIT, image),) * 2
-        case "intern":
-            return (Space(CoordinateFormat.PER_MILLE, image),) * 2
-        case "unknown":
-            return (Space.pixels(image),) * 2
-        case source:
-            resized = Space(CoordinateFormat.RESIZED, image, smart_resize(image, max_pixels=1_003_520))
-            return (Space.pixels(image) if source == "api" else resized), resized
 
 
 def reading_and_value(row):

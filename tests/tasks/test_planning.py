@@ -66,9 +66,7 @@ def scored(task, predicted, reference):
     """The metrics of an answer, read as a model's text is; a failure costs the worst value."""
     answer, wanted = task.read(predicted, None), task.read(reference, None)
     failed = isinstance(answer, Unparsed)
-    return {
-        metric.name: metric.worst if failed else metric.measure(answer, wanted, None) for metric in task.metrics
-    }
+    return {metric.name: metric.worst if failed else metric.measure(answer, wanted, None) for metric in task.metrics}
 
 
 def test_a_new_line_at_the_end_does_not_lose_a_plan():

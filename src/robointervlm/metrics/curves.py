@@ -20,6 +20,8 @@ Path = NDArray[np.float64]
 _BLOCK = 2_000_000
 # Numbers of one row or diagonal of many pairs at once: 8,192 float64 are 64 KB, which stay in the processor's cache.
 _ROW = 8_192
+# Cells of one pair up to which numpy's calls cost more than the cells.
+_FEW = 400
 
 
 def dtw(predicted: ArrayLike, reference: ArrayLike) -> float:
@@ -29,7 +31,7 @@ def dtw(predicted: ArrayLike, reference: ArrayLike) -> float:
     paths of one task. The paths may differ in length.
     Source: Sakoe and Chiba 1978, symmetric steps without weights, as the published evaluation does.
     """
-    return float(_summed(*_pair(predicted, reference))[0])
+    return _one_aligned(_path(predicted), _path(reference), np.add)
 
 
 def discrete_frechet(predicted: ArrayLike, reference: ArrayLike) -> float:
@@ -37,7 +39,7 @@ def discrete_frechet(predicted: ArrayLike, reference: ArrayLike) -> float:
 
     Source: Eiter and Mannila 1994.
     """
-    return float(_longest(*_pair(predicted, reference))[0])
+    return _one_aligned(_path(predicted), _path(reference), np.maximum)
 
 
 def hausdorff(predicted: ArrayLike, reference: ArrayLike) -> float:
@@ -60,12 +62,12 @@ def rmse(predicted: ArrayLike, reference: ArrayLike, missing: float = math.inf) 
 
 def dtw_many(predicted: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """`dtw` of every pair, in order. Paths of any lengths; two arrays of shape (B, N, 2) are fastest."""
-    return _measured(predicted, reference, lambda first, second, _: _summed(first, second))
+    return _measured(predicted, reference, lambda first, second, _: _aligned(first, second, np.add))
 
 
 def discrete_frechet_many(predicted: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """`discrete_frechet` of every pair, in order."""
-    return _measured(predicted, reference, lambda first, second, _: _longest(first, second))
+    return _measured(predicted, reference, lambda first, second, _: _aligned(first, second, np.maximum))
 
 
 def hausdorff_many(predicted: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> NDArray[np.float64]:
@@ -144,12 +146,21 @@ def _path(points: ArrayLike) -> Path:
     return path
 
 
-def _summed(first: Path, second: Path) -> Path:
-    return _aligned(first, second, np.add)
-
-
-def _longest(first: Path, second: Path) -> Path:
-    return _aligned(first, second, np.maximum)
+def _one_aligned(first: Path, second: Path, combine: np.ufunc) -> float:
+    if len(first) * len(second) > _FEW:
+        return float(_aligned(first[None], second[None], combine)[0])
+    # A few cells are faster one by one; the operations on each are the same, so the result is, to the last bit.
+    others = second.tolist()
+    before = [0.0] + [math.inf] * len(others)
+    for x, y in first.tolist():
+        now = [math.inf]
+        for j, (u, v) in enumerate(others):
+            dx, dy = x - u, y - v
+            distance = math.sqrt(dx * dx + dy * dy)
+            best = min(before[j], before[j + 1], now[j])
+            now.append(distance + best if combine is np.add else max(distance, best))
+        before = now
+    return before[-1]
 
 
 def _aligned(first: Path, second: Path, combine: np.ufunc) -> Path:
@@ -197,7 +208,8 @@ def _farthest(first: Path, second: Path) -> Path:
         squares = (block[..., 0] - second[:, None, :, 0]) ** 2 + (block[..., 1] - second[:, None, :, 1]) ** 2
         farthest = np.maximum(farthest, squares.min(axis=2).max(axis=1))
         nearest = np.minimum(nearest, squares.min(axis=1))
-    return np.sqrt(np.maximum(farthest, nearest.max(axis=1)))
+    distances: Path = np.sqrt(np.maximum(farthest, nearest.max(axis=1)))
+    return distances
 
 
 def _root_mean_square(first: Path, second: Path, missing: NDArray[np.float64]) -> Path:
@@ -206,4 +218,5 @@ def _root_mean_square(first: Path, second: Path, missing: NDArray[np.float64]) -
     squares = ((first[:, :shared] - second[:, :shared]) ** 2).sum(axis=(1, 2))
     if longer > shared:
         squares += (longer - shared) * missing**2
-    return np.sqrt(squares / longer)
+    distances: Path = np.sqrt(squares / longer)
+    return distances

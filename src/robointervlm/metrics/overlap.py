@@ -28,7 +28,8 @@ def iou_many(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     common = width * np.maximum(0.0, np.minimum(ay2, by2) - np.maximum(ay1, by1))
     areas = np.maximum(0.0, ax2 - ax1) * np.maximum(0.0, ay2 - ay1)
     areas += np.maximum(0.0, bx2 - bx1) * np.maximum(0.0, by2 - by1)
-    return np.divide(common, areas - common, out=np.zeros_like(common), where=common > 0)
+    overlaps: NDArray[np.float64] = np.divide(common, areas - common, out=np.zeros_like(common), where=common > 0)
+    return overlaps
 
 
 def _columns(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -1,4 +1,7 @@
-"""Conversations: any text is an answer, and numbers in it are left as they are. Scored by equality up to white space."""
+"""Conversations: any text is an answer, and numbers in it are left as they are.
+
+Scored by equality up to white space.
+"""
 
 from __future__ import annotations
 

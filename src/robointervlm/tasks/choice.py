@@ -8,7 +8,6 @@ from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.tasks.task import Column, Metric, Task
 
-
 _COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
 
 

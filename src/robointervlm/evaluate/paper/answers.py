@@ -74,7 +74,7 @@ def assumed_size(record: Record) -> tuple[int, int]:
 
 
 def _convert(numbers: NDArray[Any], image: tuple[int, int], source: str) -> None:
-    """Turns x, y, x, y … into pixels in place, which cuts off the decimals where the array is one of integers (trap 1)."""
+    """Turns x, y, x, y … into pixels in place, which cuts off the decimals in an array of integers (trap 1)."""
     extent = _extent(image, source)
     if extent is None:
         return
@@ -93,7 +93,7 @@ def _extent(image: tuple[int, int], source: str) -> tuple[int, int] | None:
 def published_source(model: str) -> str:
     """The units the published scorer takes a model to answer in, by a piece of its name (trap 15)."""
     for part, source in (("intern", "intern"), ("qwen25", "qwen"), ("brain", "qwen"), ("llava", "llava")):
-        if part in model:
+        if part in model.lower():
             return source
     return "api"
 

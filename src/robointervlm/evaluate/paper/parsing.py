@@ -41,10 +41,10 @@ def published_path(text: str) -> list[float]:
 
 
 def published_box(text: str) -> list[Number]:
-    """Four numbers out of a text (`extract_bbox_answer`): integers if it holds [a, b, c, d] or [[a, b], [c, d]] of them.
+    """Four numbers out of a text (`extract_bbox_answer`).
 
-    That they stay integers is what makes the conversion cut them off later (trap 1). Without four numbers it is four
-    zeros, which overlap nothing.
+    They are integers if the text holds [a, b, c, d] or [[a, b], [c, d]] of them, which is what makes the conversion cut
+    them off later (trap 1). Without four numbers they are four zeros, which overlap nothing.
     """
     flat = _FLAT.search(text)
     if flat:

@@ -19,8 +19,9 @@ class PaperScore:
     """What the published scorer makes of one record.
 
     `values` are named like the strict metrics; a task that the release does not score has none. `counted` is False
-    where the published aggregate leaves the record out. `quirks` names, by the keys of `QUIRKS`, each fault that changed
-    this record's result. `error` is the class of the exception that the published scorer ends with here, or empty.
+    where the published aggregate leaves the record out. `quirks` names, by the keys of `QUIRKS`, each fault that
+    changed this record's result. `error` is the class of the exception that the published scorer ends with here, or
+    empty.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
