@@ -130,6 +130,14 @@ def test_numbers_that_are_not_coordinates_do_not_become_any(text):
         ("<think>the box is [10, 20, 30, 40]</think>", "thinking"),
         ("x: 10, y: 20", "two corners"),
         ("width: 30, height: 40", "no coordinates"),
+        ("图中有1、2、3、4个物体", "two corners"),
+        ("移动10厘米，20厘米，30厘米，40厘米", "no coordinates"),  # noqa: RUF001
+        ("between 2024-10-11 and 2024-12-24", "two corners"),
+        ("at 12:30, 13:45, 14:20 and 15:10", "two corners"),
+        ("a scale of 0-1000, 3/4 of 16:9", "two corners"),
+        ("cups #1, #2, #3, #4", "two corners"),
+        ("10 cm, 20 cm, 30 cm, 40 cm", "two corners"),
+        ("the 1st, 2nd, 3rd and 4th", "no coordinates"),
     ],
 )
 def test_a_text_without_a_box_is_unparsed_with_a_reason(text, reason):

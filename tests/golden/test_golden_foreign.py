@@ -49,3 +49,21 @@ def test_scored_as_a_file_the_golden_rows_give_the_published_numbers(
         ]
         equal += 1
     assert (len(samples), len(samples) - equal) == (count, swapped)
+
+
+def test_not_one_golden_row_is_dropped_and_none_stops_the_others(golden_rows, tmp_path):
+    # The published scorer raises for 11 of them, and prints nothing for a file that holds one.
+    counted = {}
+    for kind in ("box", "traj", "decide"):
+        rows = [row for row in golden_rows("generation_eval.jsonl") if row["args"]["task_type"] == kind]
+        file = tmp_path / f"{kind}.json"
+        file.write_text(json.dumps([row["args"]["s"] for row in rows]))
+        import_predictions(file, tmp_path / kind, Declared(kind, CoordinateFormat.PIXEL, image_size="published"))
+        statuses = score(tmp_path / kind)["statuses"]
+        assert sum(statuses.values()) == len(rows)
+        counted[kind] = {status: count for status, count in statuses.items() if count}
+    assert counted == {
+        "box": {"ok": 237, "unparsable": 38, "model_error": 1, "input_error": 5},
+        "traj": {"ok": 142, "unparsable": 38, "model_error": 2, "input_error": 3},
+        "decide": {"ok": 96, "unparsable": 29},
+    }
