@@ -66,7 +66,7 @@ _Finder = Callable[[FoundNumbers, str], _Found | str]
 def read_box(text: str, space: Space | None, key: str = "") -> Reading:
     """The box that a text answers with, in pixels. `key` is the dictionary key that was asked for, if there was one."""
     known = _needed(space)
-    found = _published_form(text, key, 2) or _first_found(
+    found = _published_form(text, "box", 2) or _first_found(
         text, _BOX_TAG, lambda numbers, region: _box_in(numbers, region, key)
     )
     if isinstance(found, str):
@@ -79,7 +79,7 @@ def read_box(text: str, space: Space | None, key: str = "") -> Reading:
 def read_points(text: str, space: Space | None, key: str = "", count: int | None = None) -> Reading:
     """The points that a text answers with, in pixels; another number of them than `count`, if given, is no answer."""
     known = _needed(space)
-    found = _published_form(text, key, count) or _first_found(
+    found = _published_form(text, "points", count) or _first_found(
         text, _POINT_TAG, lambda numbers, part: _path_in(numbers, part, "points", key, count)
     )
     if isinstance(found, str):
@@ -90,7 +90,7 @@ def read_points(text: str, space: Space | None, key: str = "", count: int | None
 def read_trajectory(text: str, space: Space | None, key: str = "") -> Reading:
     """The trajectory that a text answers with, in pixels; one point is the least."""
     known = _needed(space)
-    found = _published_form(text, key, None) or _first_found(
+    found = _published_form(text, "trajectory", None) or _first_found(
         text, _POINT_TAG, lambda numbers, part: _path_in(numbers, part, "trajectory", key, None)
     )
     if isinstance(found, str):
@@ -104,15 +104,18 @@ def _needed(space: Space | None) -> Space:
     return space
 
 
-def _published_form(text: str, key: str, count: int | None) -> _Found | None:
+def _published_form(text: str, kind: Kind, count: int | None) -> _Found | None:
     """The numbers of `{"key": [[x, y], …]}` and nothing else, which most answers are: a parser reads it far faster.
 
     None for anything else, whatever it is; then the search decides, which would find the same here.
     """
-    if not text.startswith(f'{{"{key}": [[') or not text.endswith("]]}") or text.count('"') != 2:
+    key, colon, _ = text[2:64].partition('": [[')
+    if not colon or text[:2] != '{"' or text[-3:] != "]]}" or not key.isidentifier() or text.count('"') != 2:
+        return None
+    if _kind_of(key.lower()) not in _ACCEPTED[kind]:
         return None
     try:
-        points = json.loads(text)[key]
+        [points] = json.loads(text).values()
     except (ValueError, RecursionError):
         return None
     flat: list[float] = []
