@@ -61,7 +61,7 @@ def test_the_size_may_be_given_for_all(file, tmp_path, capsys):
         (["--kind", "box", "--out", "x"], 2, "--coordinates pixel, unit, per_mille or resized"),
         (["--kind", "boxx", "--coordinates", "pixel", "--out", "x"], 2, "--kind boxx"),
         (["--kind", "box", "--coordinates", "metres", "--out", "x"], 2, "coordinate format 'metres' is not known"),
-        (["--kind", "box", "--coordinates", "unit", "--out", "x"], 3, "--image-size WxH"),
+        (["--kind", "traj", "--coordinates", "unit", "--out", "x"], 3, "--image-size WxH"),
         (["--kind", "box", "--coordinates", "unit", "--out", "x", "--image-size", "big"], 2, "write it as 640x480"),
         (["--kind", "box", "--coordinates", "unit", "--out", "x", "--image-dir", "none"], 3, "is no folder"),
         (["--kind", "box", "--coordinates", "unit", "--out", "x", "--resize-limits", "5"], 2, "3136,1003520"),

@@ -119,14 +119,23 @@ def test_the_published_guess_of_the_size_is_made_only_on_request(tmp_path):
     records = [{"id": "RH20T_1", "pred": BOX, "gt": BOX}, {"id": "droid_1", "pred": BOX, "gt": BOX}]
     file = write(tmp_path, records)
     with pytest.raises(DataError, match=r"image_size.*--image-size WxH"):
-        imported_from(file, Declared("box", RESIZED))
+        imported_from(file, Declared("box", RESIZED, reference_coordinates=PIXEL))
     questions = imported_from(file, Declared("box", RESIZED, image_size="published")).requested.questions
     assert [question.image_size for question in questions] == [(640, 480), (320, 180)]
 
 
+@pytest.mark.parametrize("coordinates", list(CoordinateFormat))
+def test_the_overlap_of_boxes_in_one_format_needs_no_size(tmp_path, coordinates):
+    # 800 of 2400 common, whatever the units along each axis are.
+    records = [{"id": "a", "pred": "[[40, 20], [80, 60]]", "gt": "[[20, 20], [60, 60]]"}]
+    [sample] = scored(tmp_path, records, Declared("box", coordinates))
+    assert sample["strict"]["IoU"] == pytest.approx(1 / 3, rel=1e-9)
+    assert sample["image_size"] is None
+
+
 def test_nothing_is_dropped_and_every_failure_has_a_reason(tmp_path):
     records = [
-        record(id="good"),
+        record(id="good", pred="[20, 22, 59, 67]"),  # of 196 x 112
         record(id="none", pred=None),
         record(id="no gt", gt=None),
         record(id="bad gt", gt="no box"),
@@ -134,7 +143,7 @@ def test_nothing_is_dropped_and_every_failure_has_a_reason(tmp_path):
         record(id="prose", pred="I cannot see it."),
         "not a record",
     ]
-    samples = scored(tmp_path, records, Declared("box", RESIZED))
+    samples = scored(tmp_path, records, Declared("box", RESIZED, reference_coordinates=PIXEL))
     assert [(sample["id"], sample["status"]) for sample in samples] == [
         ("good", "ok"),
         ("none", "model_error"),

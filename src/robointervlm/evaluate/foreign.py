@@ -33,6 +33,7 @@ from robointervlm.evaluate.records import (
     RequestedList,
     Status,
     digest,
+    unsized,
     write_requested,
 )
 from robointervlm.runs.files import write_atomically
@@ -208,9 +209,10 @@ class _Reader:
         reference_in = declared.reference_coordinates or declared.coordinates
         size = self._size(found)
         if size is None:
-            if not _needs_no_size(task, {declared.coordinates, reference_in}):
+            if declared.coordinates is not reference_in or not _needs_no_size(task):
                 raise FieldError("image_size", f"is missing. {_SIZE_REMEDY}")
-            size = _ANY_SIZE
+            space = unsized(declared.coordinates)
+            return task, space, _readable(task, found, space)
         space = self._space(declared.coordinates, size, found)
         answer = self._reference(task, found, self._space(reference_in, size, found))
         return task, space, answer
@@ -261,7 +263,7 @@ class _Reader:
         space: Space | None = None,
         answer: Answer | None = None,
     ) -> _Row:
-        size = None if space is None or space.image is _ANY_SIZE else space.image
+        size = None if space is None or space == unsized(space.format) else space.image
         requested = Requested(
             key=digest([SCHEMA, STYLE, task.name, found.id, found.position]),
             id=found.id,
@@ -276,7 +278,7 @@ class _Reader:
         record: Entry = {
             "schema": SCHEMA,
             **vars(requested),  # not asdict, which copies every point of every answer
-            "processed_size": None if space is None else space.processed,
+            "processed_size": None if space is None or size is None else space.processed,
             "format": None if space is None else space.format.value,
             "prompt": found.question,
             "history": [],
@@ -297,8 +299,6 @@ _SIZE_REMEDY = (
     "Records give it as image_size [w, h], w and h, or width and height; otherwise say --image-size WxH for all of "
     "them, or --image-dir with the pictures, or --image-size published for the published guess by the id."
 )
-# Stands in where pixels are compared with pixels, for which no size is needed; it is not written anywhere.
-_ANY_SIZE = ImageSize(1, 1)
 
 
 def _task_of_kind(kind: str) -> Task:
@@ -321,9 +321,9 @@ def _is_spatial(task: Task) -> bool:
     return False
 
 
-def _needs_no_size(task: Task, formats: set[CoordinateFormat]) -> bool:
-    bounded = all(metric.worst is not None for metric in task.metrics)  # otherwise failures are charged by the size
-    return formats == {CoordinateFormat.PIXEL} and bounded and task.name != _MASKED
+def _needs_no_size(task: Task) -> bool:
+    """Whether the task's measures are the same in a picture of any size: overlaps are, distances are not."""
+    return task.name != _MASKED and all(metric.worst is not None for metric in task.metrics)
 
 
 def _readable(task: Task, found: ForeignRecord, space: Space | None) -> Answer:

@@ -100,15 +100,21 @@ def _requested(entry: Mapping[str, object]) -> Requested:
 def space_of(record: Mapping[str, object]) -> Space | None:
     """The coordinates in which the model of a record answered; None for a question without a picture.
 
-    Pixels of a picture of unknown size, which imported predictions may be in, are read as they are.
+    The size is not known of some imported boxes, and does not matter to how much they overlap with references in the
+    same format: the picture is then taken for one by one.
     """
     size = _pair(record.get("image_size"))
     if size is None:
-        return Space.pixels(ImageSize(1, 1)) if record.get("format") == CoordinateFormat.PIXEL.value else None
+        return unsized(CoordinateFormat(record["format"])) if record.get("format") else None
     processed = _pair(record.get("processed_size"))
     return Space(
         CoordinateFormat(record["format"]), ImageSize(*size), None if processed is None else ImageSize(*processed)
     )
+
+
+def unsized(coordinates: CoordinateFormat) -> Space:
+    """The space of a format in a picture whose size is not known, taken for one by one."""
+    return Space(coordinates, ImageSize(1, 1), ImageSize(1, 1))
 
 
 def _pair(value: object) -> tuple[int, int] | None:
