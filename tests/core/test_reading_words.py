@@ -3,7 +3,7 @@
 import pytest
 
 from robointervlm.core.answer import Choice, Text, Unparsed, YesNo
-from robointervlm.core.reading import read_choice, read_text, read_yes_no
+from robointervlm.core.reading import options_in, read_choice, read_text, read_yes_no, without_question
 
 
 def letter_in(text, options=None):
@@ -97,6 +97,35 @@ def test_the_words_of_an_option_count_as_its_letter():
     assert letter_in("The answer is: Put down the cup.", options) == "B"
     assert letter_in("It would put down the cup and leave", options) is None
     assert letter_in("pick", options) is None
+
+
+@pytest.mark.parametrize(
+    "question, options",
+    [
+        ("Which?\nA. left\nB. right\nAnswer with a letter.", {"A": "left", "B": "right"}),
+        ("Which? A) move left B) move right", {"A": "move left", "B": "move right"}),
+        ("(A) one, (B) two, (C) three", {"A": "one", "B": "two", "C": "three"}),
+        ("A: up\nB: down", {"A": "up", "B": "down"}),
+        ("A：上\nB：下", {"A": "上", "B": "下"}),  # noqa: RUF001
+        ("A.up B.down", {"A": "up", "B": "down"}),
+        ("Not A. This: A. left\nB. right", {"A": "left", "B": "right"}),
+        ("Is it A. left?", {}),
+        ("B. left\nC. right", {}),
+        ("A. left\nC. right", {}),
+        ("Answer A or B.", {}),
+        ("", {}),
+    ],
+)
+def test_the_options_of_a_question_are_the_last_list_that_begins_with_a(question, options):
+    assert options_in(question) == options
+
+
+def test_a_question_in_front_of_an_answer_is_taken_off_but_not_one_of_a_few_letters():
+    question = "<image>\nWhere is the red cup now?"
+    assert without_question("Where is the red cup now? [1, 2]", question) == (" [1, 2]", True)
+    assert without_question("The cup is at [1, 2]", question) == ("The cup is at [1, 2]", False)
+    assert without_question("A cup", "A") == ("A cup", False)
+    assert without_question("A cup", "") == ("A cup", False)
 
 
 def test_a_letter_that_is_no_option_is_no_answer():

@@ -76,7 +76,7 @@ def read_choice(text: str, options: Mapping[str, str] | None = None) -> Reading:
     return unread(text, "no single option is chosen")
 
 
-_OPTION = re.compile(r"(?:^|(?<=[\s,;]))\(?(?P<letter>[A-HJ])[.):](?=\s)[ \t]*+", re.MULTILINE)
+_OPTION = re.compile(r"(?:^|(?<=[\s,;]))\(?(?P<letter>[A-HJ])[.):](?!\d)\s*+(?=\S)", re.MULTILINE)
 
 
 def options_in(question: str) -> dict[str, str]:
