@@ -67,6 +67,7 @@ def test_a_record_has_the_published_fields():
         "id": "sim_s0_0000001_f000_gripper_det",
         "task": "gripper_det",
         "episode": "sim_s0_0000001",
+        "skill": "pick",
         "conversations": [
             {"from": "human"},
             {"from": "gpt", "value": '{"gripper_det_bbox": [[10, 20], [30, 44]]}'},

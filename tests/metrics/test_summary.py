@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.metrics.penalty import charged, diagonal
-from robointervlm.metrics.summary import Interval, cluster_interval, mean, status_counts
+from robointervlm.metrics.summary import Interval, cluster_interval, cluster_intervals, mean, status_counts
 
 
 def test_the_mean_of_no_values_is_an_error_and_not_a_number():
@@ -87,3 +87,17 @@ def test_every_way_to_end_is_counted_even_if_nothing_ended_so():
     assert counts == {"ok": 2, "unparsable": 1, "model_error": 0, "input_error": 0, "refused": 1}
     with pytest.raises(KeyError):
         status_counts(["fine"])
+
+
+def test_several_means_over_the_same_questions_have_the_intervals_they_have_alone():
+    ones, other, clusters = [0.1, 0.9, 0.4, 0.7], [5.0, 1.0, 2.0, 2.0], list("aabc")
+    together = cluster_intervals([ones, other], clusters, seed=3)
+    assert together == [cluster_interval(ones, clusters, seed=3), cluster_interval(other, clusters, seed=3)]
+
+
+def test_a_question_that_a_mean_leaves_out_changes_no_value_of_it():
+    # The mean over the readable ones is 0.5 in every draw that holds any of them, whatever else is drawn.
+    [interval] = cluster_intervals([[0.5, math.nan, 0.5, math.nan]], list("abcd"), seed=0)
+    assert interval == Interval(0.5, 0.5)
+    [alone] = cluster_intervals([[0.5, math.nan, math.nan, math.nan]], list("abcd"), seed=0)
+    assert math.isnan(alone.low)

@@ -11,6 +11,9 @@ from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
 from robointervlm.report.overlay import svg_shapes
+from robointervlm.report.page import page
+from robointervlm.report.scored import ScoredRun
+from robointervlm.report.tables import markdown
 from robointervlm.report.write import write_report
 from robointervlm.runs.settings import load_recipe
 from scripted_benchmark import make_benchmark, make_model
@@ -111,3 +114,67 @@ def test_a_trajectory_has_its_start_marked_and_a_letter_is_not_drawn():
     drawn = svg_shapes(Trajectory(((0, 0), (5, 5))), "true")
     assert drawn.count('class="start"') == 2  # the line and its halo
     assert svg_shapes(Choice("A"), "true") == ""
+
+
+def metric(**fields):
+    described = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 8, "over": "requested", "charged": None}
+    return {"name": "Accuracy", "better": "higher", "bounded": True, **described, **fields}
+
+
+def hand_made(*metrics, **fields):
+    group = {"task": "contact_decide", "dataset": None, "n": 8, "unparsed": 2, "unparsed_share": 0.25}
+    group |= {"statuses": {"ok": 6, "unparsable": 2}, "metrics": list(metrics), **fields}
+    return {
+        "model": {"name": "hand-made", "coordinates": "pixel", "fingerprint": "0"},
+        "style": "default",
+        "decoding": {"temperature": 0.0},
+        "requested": 8,
+        "complete": True,
+        "statuses": group["statuses"],
+        "tasks": [group],
+        "datasets": [{**group, "dataset": "mine"}],
+    }
+
+
+def shown(report):
+    return markdown(report), page(ScoredRun(report, (), {}), examples=0)
+
+
+def test_the_published_arithmetic_stands_beside_ours_where_it_is_known():
+    text, html = shown(hand_made(metric(paper={"mean": 0.75, "n": 6}), metric(name="Other", paper=None)))
+    assert "| failures charged | paper |" in text
+    assert "| included | 0.750 (6) |" in text
+    assert "| included | – |" in text
+    assert ">paper</th>" in html
+    assert "<td>0.750 (6)</td>" in html
+
+
+def test_without_published_arithmetic_there_is_no_column_for_it():
+    text, html = shown(hand_made(metric()))
+    assert "paper" not in text
+    assert ">paper</th>" not in html
+    assert "Quirks" not in text + html
+
+
+def test_quirks_are_listed_by_name_where_they_changed_a_record():
+    report = hand_made(metric(paper={"mean": 0.75, "n": 6}), quirks={"zeros left out": 2, "prompt read": 0, "a<b": 1})
+    text, html = shown(report)
+    assert "* contact_decide: zeros left out (2 answers)" in text
+    assert "<li>contact_decide: a&lt;b (1 answer)</li>" in html
+    assert "prompt read" not in text + html
+
+
+def test_slices_have_their_own_tables_with_n_and_unparsed():
+    report = hand_made(metric())
+    report["slices"] = [{"by": "skill", "value": "pick", **report["tasks"][0]}]
+    text, html = shown(report)
+    assert "## By skill" in text
+    assert "| task | skill | n | unparsed |" in text
+    assert "| contact_decide | pick | 8 | 2 (25.0%) |" in text
+    assert "<summary>By skill</summary>" in html
+
+
+def test_box_sizes_say_what_they_mean(run):
+    text = (run / "report.md").read_text()
+    assert "| current_box | medium | 20 | 2 (10.0%) | ACC@IoU>0.1 ↑ |" in text
+    assert "small is under 1 % of the picture" in text

@@ -14,8 +14,12 @@ from robointervlm.core.errors import RecipeError, TooManyFailuresError
 from robointervlm.core.prompt import Decoding
 from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
+from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
+from robointervlm.report.benchmark_formats import Format, written
 from robointervlm.report.overlay import in_words, save_overlay
+from robointervlm.report.scored import read_scored
 from robointervlm.report.write import write_report
+from robointervlm.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from robointervlm.evaluate.predict import Outcome
@@ -159,20 +163,55 @@ def _score_folders(folders: list[Path], flags: list[str]) -> None:
         _finish(folder)
 
 
-def report(
+def report(  # noqa: PLR0913 - one per flag
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that were scored.")],
     *,
     examples: Annotated[int, typer.Option(min=0, help="How many worst, best and random samples a task shows.")] = 6,
+    table: Annotated[
+        TableName | None,
+        typer.Option(help="Print the paper's table with these runs in it: 3 is manipulation, 2 is third-party."),
+    ] = None,
+    layout: Annotated[Format, typer.Option("--format", help="Of that table.")] = "md",
+    out: Annotated[Path | None, typer.Option(help="Write that table into this file instead.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Put runs into it that were not asked alike.")] = False,
 ) -> None:
-    """Write report.md, report.html and the logs of scored runs.
+    """Write report.md, report.html and the logs of scored runs; with --table, the benchmark table instead.
 
     report.html is one file with the pictures in it; open it in a browser, or send it to somebody.
 
-    Example: robointer report runs/eval --examples 12
+    For example:
+
+      robointer report runs/eval --examples 12
+
+      robointer report runs/ours runs/base --table paper --format html --out table.html
     """
+    if table is not None:
+        _benchmark_table(_named_runs(runs), table, layout, out, force=force)
+        return
+    if out is not None or force or layout != "md":
+        raise RecipeError("--format, --out and --force are about the benchmark table: add --table paper.")
     for folder in runs:
         typer.echo(write_report(folder, examples=examples).summary)
         typer.echo(f"{folder / 'report.html'} shows the pictures.")
+
+
+def _benchmark_table(runs: list[NamedRun], table: TableName, layout: Format, out: Path | None, *, force: bool) -> None:
+    text = written(benchmark_tables(runs, table, force=force), layout)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(out, text)
+        typer.echo(f"{out}")
+
+
+def _named_runs(folders: list[Path]) -> list[NamedRun]:
+    """The runs under their models' names, with the folder where two models share one."""
+    found = [read_scored(folder) for folder in folders]
+    names = [run.model_name for run in found]
+    return [
+        NamedRun(f"{run.model_name} ({folder})" if names.count(run.model_name) > 1 else run.model_name, run)
+        for folder, run in zip(folders, found, strict=True)
+    ]
 
 
 def infer(  # noqa: PLR0913 - one per flag

@@ -32,6 +32,9 @@ _COMMANDS = {
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
     "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),
     "report": _Command("evaluate", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
+    "compare": _Command(
+        "compare", "compare", "Tell whether one scored run is better than another, and how sure it is."
+    ),
     "infer": _Command("evaluate", "infer", "Ask a model one question about your own pictures."),
 }
 

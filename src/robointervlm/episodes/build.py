@@ -35,7 +35,7 @@ from robointervlm.episodes.sim.stage import load_mujoco
 Split = Literal["train", "val"]
 
 # Raised whenever the same seed gives other pictures, labels or questions than before.
-EDITION = 5
+EDITION = 6
 # Validation episodes are numbered from here, so that no seed gives an episode to both sides.
 VAL_START = 1_000_000
 SOURCE = "sim"

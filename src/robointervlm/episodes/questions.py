@@ -86,6 +86,7 @@ def _record(episode: Episode, task: str, asked: Asked, picture: str) -> Record:
         "id": f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}{asked.suffix}",
         "task": task,
         "episode": episode.id,
+        "skill": episode.skill,
         "conversations": [
             {"from": "human", "value": f"<image>\n{asked.question}"},
             {"from": "gpt", "value": asked.answer},

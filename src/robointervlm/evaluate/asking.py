@@ -159,7 +159,14 @@ def requested_of(sample: Sample, key: str) -> Requested:
         image_size=None if sample.size is None else (sample.size.width, sample.size.height),
         answer=answer_to_json(sample.answer),
         raw_answer=sample.raw_answer,
+        skill=skill_of(sample),
     )
+
+
+def skill_of(sample: Sample) -> str:
+    """What the robot does in a sample's episode, as its record says; empty where it says nothing."""
+    said = sample.extra.get("skill") or sample.extra.get("primitive")
+    return said if isinstance(said, str) else ""
 
 
 def one_line(error: BaseException) -> str:

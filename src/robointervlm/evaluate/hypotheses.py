@@ -16,9 +16,11 @@ import numpy as np
 from robointervlm.core.answer import Answer, Box, Points, Trajectory, Unparsed
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Point, Space
 from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.evaluate.aggregate import report_of
 from robointervlm.evaluate.foreign import Declared, Imported, imported_from
 from robointervlm.evaluate.records import space_of
-from robointervlm.evaluate.score import Scored, report_of, score_one
+from robointervlm.evaluate.score import score_all
+from robointervlm.evaluate.scored import Scored
 
 
 class Range(NamedTuple):
@@ -92,10 +94,7 @@ def _tried(file: Path, declared: Declared, coordinates: CoordinateFormat, refere
 
 
 def _scored(imported: Imported) -> list[Scored]:
-    return [
-        score_one(question, record)
-        for question, record in zip(imported.requested.questions, imported.records, strict=True)
-    ]
+    return score_all(imported.requested.questions, {str(record["key"]): record for record in imported.records})
 
 
 def points_of(answer: Answer | Unparsed | None) -> tuple[Point, ...]:

@@ -34,7 +34,8 @@ class Requested:
     """One question of the list, with what is needed to score its answer without the dataset.
 
     `answer` is the reference as `core.writing.answer_to_json` gives it, in pixels of the stored image, None for a
-    record that could not be read; `raw_answer` is the annotation's own text. `images` are (root, path) pairs.
+    record that could not be read; `raw_answer` is the annotation's own text. `images` are (root, path) pairs. `skill`
+    is what the robot does in the episode, empty where the record does not say.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Requested:
     image_size: tuple[int, int] | None
     answer: Mapping[str, object] | None
     raw_answer: str
+    skill: str = ""
 
 
 @dataclass(frozen=True)

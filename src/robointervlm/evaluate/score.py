@@ -1,109 +1,117 @@
 """Reads and measures the recorded answers of a run: no model, no dataset, no torch, and as often as wanted.
 
-Strict rules. Everything requested is in the denominator. A failure is charged the worst value of a bounded metric.
-A metric without an upper bound is shown over the readable answers, beside the share that is not readable, and once more
-with each failure charged the metric's penalty.
+The rules are those of `evaluate.aggregate`: everything requested is in the denominator, and a failure is never better
+than an answer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
-import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from robointervlm.core.answer import Answer, Unparsed
-from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.reading import Reading, answer_from_json
-from robointervlm.core.writing import answer_to_json
-from robointervlm.evaluate.records import (
-    RECORDS,
-    SCHEMA,
-    STATUSES,
-    Requested,
-    RequestedList,
-    Status,
-    read_requested,
-    space_of,
-)
-from robointervlm.metrics.penalty import charged
-from robointervlm.metrics.summary import cluster_interval, mean
+from robointervlm.core.answer import Unparsed
+from robointervlm.evaluate.aggregate import report_of
+from robointervlm.evaluate.records import RECORDS, STATUSES, Requested, Status, read_requested, space_of
+from robointervlm.evaluate.sample_table import write_table
+from robointervlm.evaluate.scored import Scored, sample_entry
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, read_journal
-from robointervlm.tasks import Metric, Task, task_named
+from robointervlm.tasks import Case, Metric, task_named
+
+__all__ = [
+    "PERFORMANCE",
+    "REPORT",
+    "SAMPLES",
+    "SAMPLE_TABLE",
+    "Scored",
+    "performance",
+    "report_of",
+    "sample_entry",
+    "score",
+    "score_all",
+    "score_one",
+    "write_samples",
+]
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = "samples.jsonl"
+SAMPLE_TABLE = "samples.parquet"
 REPORT = "report.json"
 PERFORMANCE = "performance.json"
-
-# Of the bootstrap: the same answers give the same interval.
-_SEED = 0
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One requested question with what became of it; `values` holds each metric of a readable answer."""
-
-    requested: Requested
-    record: Entry
-    status: Status
-    reason: str
-    reading: Reading | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def predicted(self) -> Answer | None:
-        """The answer in pixels of the stored picture; None if there is none."""
-        answer = None if self.reading is None else self.reading.answer
-        return None if isinstance(answer, Unparsed) else answer
-
-    @property
-    def image_size(self) -> ImageSize | None:
-        size = self.record.get("image_size") or self.requested.image_size
-        return ImageSize(*size) if isinstance(size, list | tuple) else None
-
-    @property
-    def cluster(self) -> str:
-        """What the interval resamples: the episode, or the question itself where none is known."""
-        return self.requested.episode or f"question {self.requested.key}"
 
 
 def score(folder: Path) -> dict[str, object]:
     """Scores the run in a folder and writes `report.json`, `samples.jsonl` and `performance.json` there; the report.
 
-    The report and the samples hold no times: the same answers give the same bytes, however often the run was killed.
+    With pyarrow installed also `samples.parquet`. The report and the samples hold no times: the same answers give the
+    same bytes, however often the run was killed.
     """
-    requested = read_requested(folder)
-    content = read_journal(folder / RECORDS)
-    if content.bad_lines or content.torn_tail:
-        logger.warning("%s has damaged lines; they count as missing until predict is rerun.", folder / RECORDS)
-    records = {str(entry["key"]): entry for entry in content.entries}
-    scored = [score_one(question, records.get(question.key)) for question in requested.questions]
-    report = report_of(requested, scored)
-    write_atomically(folder / SAMPLES, "".join(_json_line(sample_entry(each)) for each in scored))
-    write_atomically(folder / PERFORMANCE, json.dumps(performance(scored), indent=2) + "\n")
-    write_atomically(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with _without_garbage_collection():
+        requested = read_requested(folder)
+        content = read_journal(folder / RECORDS)
+        if content.bad_lines or content.torn_tail:
+            logger.warning("%s has damaged lines; they count as missing until predict is rerun.", folder / RECORDS)
+        records = {str(entry["key"]): entry for entry in content.entries}
+        scored = score_all(requested.questions, records)
+        report = report_of(requested, scored)
+        write_samples(folder, scored)
+        write_atomically(folder / PERFORMANCE, json.dumps(performance(scored), indent=2) + "\n")
+        write_atomically(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return report
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Leaves cyclic garbage uncollected in the block.
+
+    Scoring makes millions of small objects without a cycle among them, and keeps them: looking through all of them
+    again and again was a quarter of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def score_all(questions: Iterable[Requested], records: Mapping[str, Entry]) -> list[Scored]:
+    """Every question with its answer read anew and measured, in order; `records` are the journal's, by key."""
+    scored = [_read(question, records.get(question.key)) for question in questions]
+    by_task: dict[str, list[Scored]] = {}
+    for each in scored:
+        if each.predicted is not None and each.reference is not None:
+            by_task.setdefault(each.requested.task, []).append(each)
+    for task, readable in by_task.items():
+        for metric in task_named(task).metrics:
+            for each, value in zip(readable, _measured(metric, readable), strict=True):
+                each.values[metric.name] = value
+    return scored
 
 
 def score_one(requested: Requested, record: Entry | None) -> Scored:
     """The question with its answer read anew and measured; without a record it is `missing`."""
+    return score_all([requested], {} if record is None else {requested.key: record})[0]
+
+
+def _read(requested: Requested, record: Entry | None) -> Scored:
+    """The question with its answer read, not yet measured."""
     if record is None:
         return Scored(requested, {}, "missing", "the run has not come to it")
     status, reason = _status(record), str(record.get("reason", ""))
     if status not in ("ok", "unparsable"):
         return Scored(requested, record, status, reason)
-    task = task_named(requested.task)
-    reading = task.reading(str(record["reply"]), space_of(record))
+    question = str(record.get("prompt") or "")
+    reading = task_named(requested.task).reading_of(str(record["reply"]), space_of(record), question)
     if isinstance(reading.answer, Unparsed):
         return Scored(requested, record, "unparsable", reading.answer.reason, reading)
-    scored = Scored(requested, record, "ok", "", reading)
-    return replace(scored, values=_measured(task, scored))
+    return Scored(requested, record, "ok", "", reading)
 
 
 def _status(record: Entry) -> Status:
@@ -111,120 +119,23 @@ def _status(record: Entry) -> Status:
     return next((status for status in STATUSES if status == found), "model_error")
 
 
-def _measured(task: Task, scored: Scored) -> dict[str, float]:
-    assert scored.predicted is not None
-    if scored.requested.answer is None:
-        return {}
-    reference = answer_from_json(scored.requested.answer)
-    return {metric.name: metric.measure(scored.predicted, reference, scored.image_size) for metric in task.metrics}
+def _measured(metric: Metric, readable: Sequence[Scored]) -> list[float]:
+    """The metric of every readable answer, of all at once if it can."""
+    cases = [
+        Case(each.predicted, each.reference, each.image_size)
+        for each in readable
+        if each.predicted is not None and each.reference is not None
+    ]
+    if metric.measure_many is None:
+        return [metric.measure(*case) for case in cases]
+    return [float(value) for value in metric.measure_many(cases)]
 
 
-def report_of(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, object]:
-    """The whole report: statuses, then each task over all its datasets, then each dataset of each task."""
-    tasks = dict.fromkeys(each.requested.task for each in scored)
-    pairs = dict.fromkeys((each.requested.task, each.requested.dataset) for each in scored)
-    return {
-        "schema": SCHEMA,
-        "model": dict(requested.model),
-        "decoding": dict(requested.decoding),
-        "style": requested.style,
-        "requested": len(scored),
-        "complete": all(each.status != "missing" for each in scored),
-        "statuses": _counts(scored),
-        "tasks": [_group(task, None, [each for each in scored if each.requested.task == task]) for task in tasks],
-        "datasets": [
-            _group(
-                task,
-                dataset,
-                [each for each in scored if (each.requested.task, each.requested.dataset) == (task, dataset)],
-            )
-            for task, dataset in pairs
-        ],
-    }
-
-
-def _counts(scored: Iterable[Scored]) -> dict[str, int]:
-    counts = Counter(each.status for each in scored)
-    return {status: counts[status] for status in STATUSES}
-
-
-def _group(task_name: str, dataset: str | None, scored: Sequence[Scored]) -> dict[str, object]:
-    task = task_named(task_name)
-    readable = sum(each.status == "ok" for each in scored)
-    return {
-        "task": task_name,
-        "dataset": dataset,
-        "n": len(scored),
-        "readable": readable,
-        "unparsed": len(scored) - readable,
-        "unparsed_share": (len(scored) - readable) / len(scored),
-        "cut_short": sum(each.record.get("finish_reason") == "length" for each in scored),
-        "clusters": len({each.cluster for each in scored}),
-        "statuses": _counts(scored),
-        "metrics": [_summary(metric, scored) for metric in task.metrics],
-    }
-
-
-def _summary(metric: Metric, scored: Sequence[Scored]) -> dict[str, object]:
-    readable = [(each.values[metric.name], each.cluster) for each in scored if metric.name in each.values]
-    if metric.worst is not None:
-        headline = [(each.values.get(metric.name, metric.worst), each.cluster) for each in scored]
-        return _described(metric, headline) | {"over": "requested", "readable": _interval(readable), "charged": None}
-    return _described(metric, readable) | {
-        "over": "readable",
-        "readable": _interval(readable),
-        "charged": _interval(_charged(metric, scored)),
-    }
-
-
-def _described(metric: Metric, values: Sequence[tuple[float, str]]) -> dict[str, object]:
-    return {"name": metric.name, "better": metric.better, "bounded": metric.worst is not None, **_interval(values)}
-
-
-def _charged(metric: Metric, scored: Sequence[Scored]) -> list[tuple[float, str]]:
-    """Every answer's value, a failure's being the metric's penalty; without a reference there is nothing to charge."""
-    values: list[tuple[float, str]] = []
-    for each in scored:
-        if metric.penalty is None or each.requested.answer is None or each.image_size is None:
-            continue
-        penalty = metric.penalty(answer_from_json(each.requested.answer), each.image_size)
-        values.append((charged(each.values.get(metric.name), penalty), each.cluster))
-    return values
-
-
-def _interval(values: Sequence[tuple[float, str]]) -> dict[str, object]:
-    """Mean and 95 % interval of (value, cluster) pairs; null where there is nothing to average."""
-    finite = [(value, cluster) for value, cluster in values if math.isfinite(value)]
-    if len(finite) < len(values):
-        raise ValueError("a metric gave a value that is not a finite number; this is a bug of the metric")
-    if not finite:
-        return {"mean": None, "low": None, "high": None, "n": 0}
-    numbers = [value for value, _ in finite]
-    found = cluster_interval(numbers, [cluster for _, cluster in finite], _SEED)
-    known = math.isfinite(found.low)
-    return {
-        "mean": mean(numbers),
-        "low": found.low if known else None,
-        "high": found.high if known else None,
-        "n": len(finite),
-    }
-
-
-def sample_entry(scored: Scored) -> dict[str, object]:
-    """One line of `samples.jsonl`: all there is to look at one answer, without times."""
-    return {
-        **asdict(scored.requested),
-        "image_size": scored.image_size,
-        "status": scored.status,
-        "reason": scored.reason,
-        "prompt": scored.record.get("prompt"),
-        "reply": scored.record.get("reply"),
-        "finish_reason": scored.record.get("finish_reason"),
-        "tier": None if scored.reading is None else scored.reading.tier,
-        "notes": [] if scored.reading is None else list(scored.reading.notes),
-        "predicted": None if scored.predicted is None else answer_to_json(scored.predicted),
-        "strict": dict(scored.values),
-    }
+def write_samples(folder: Path, scored: Iterable[Scored]) -> None:
+    """Writes `samples.jsonl`, and `samples.parquet` where pyarrow is installed."""
+    entries = [sample_entry(each) for each in scored]
+    write_atomically(folder / SAMPLES, "".join(_json_line(entry) for entry in entries))
+    write_table(entries, folder / SAMPLE_TABLE)
 
 
 def performance(scored: Iterable[Scored]) -> dict[str, object]:

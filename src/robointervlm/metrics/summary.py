@@ -7,7 +7,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
 
 Status = Literal["ok", "unparsable", "model_error", "input_error", "refused"]
 
@@ -38,22 +40,56 @@ def cluster_interval(
     Questions about one episode are not independent, so the spread is that between episodes. With fewer than two
     clusters nothing is known about it. Source: percentile bootstrap over clusters (Davison and Hinkley 1997, 3.8).
     """
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) != len(clusters):
-        raise ValueError(f"{len(array)} values belong to {len(clusters)} clusters: one for each is needed")
+    return cluster_intervals([values], clusters, seed, resamples)[0]
+
+
+def cluster_intervals(
+    columns: Sequence[Sequence[float]], clusters: Sequence[Hashable], seed: int, resamples: int = 2000
+) -> list[Interval]:
+    """The intervals of several means over the same questions, by the same draws; each as `cluster_interval` gives it.
+
+    NaN in a column is a question that its mean leaves out. Drawing once for all columns is what makes a report of a
+    hundred thousand questions a matter of seconds.
+    """
+    lengths = {len(column) for column in columns} - {len(clusters)}
+    if lengths:
+        raise ValueError(f"{lengths.pop()} values belong to {len(clusters)} clusters: one for each is needed")
     numbers: dict[Hashable, int] = {}
     index = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.intp)
-    count = len(numbers)
-    if count < 2:
-        return Interval(math.nan, math.nan)
-    sums, sizes = np.bincount(index, weights=array), np.bincount(index).astype(np.float64)
+    sums, sizes = _by_cluster(columns, index, len(numbers))
+    sampled = _resampled(np.concatenate([sums, sizes], axis=1), seed, resamples)
+    with np.errstate(invalid="ignore"):  # a draw without any question of a column
+        means = sampled[:, : len(columns)] / sampled[:, len(columns) :]
+    known = np.count_nonzero(sizes, axis=0) >= 2
+    return [
+        Interval(*np.nanquantile(column, (0.025, 0.975)).tolist()) if enough else Interval(math.nan, math.nan)
+        for column, enough in zip(means.T, known, strict=True)
+    ]
+
+
+def _by_cluster(columns: Sequence[Sequence[float]], index: NDArray[np.intp], count: int) -> tuple[Floats, Floats]:
+    """The sum and the number of the values of each cluster, a column for each of `columns`."""
+    sums, sizes = np.zeros((count, len(columns))), np.zeros((count, len(columns)))
+    for place, column in enumerate(columns):
+        values = np.asarray(column, dtype=np.float64)
+        there = ~np.isnan(values)
+        sums[:, place] = np.bincount(index[there], weights=values[there], minlength=count)
+        sizes[:, place] = np.bincount(index[there], minlength=count)
+    return sums, sizes
+
+
+def _resampled(totals: Floats, seed: int, resamples: int) -> Floats:
+    """The totals of so many draws of whole clusters, shape (resamples, columns)."""
+    count = len(totals)
+    if not count:
+        return np.full((resamples, totals.shape[1]), math.nan)
     generator = np.random.default_rng(seed)
-    means = []
+    sampled = []
     for start in range(0, resamples, block := max(1, _BLOCK // count)):
         drawn = generator.integers(0, count, size=(min(block, resamples - start), count))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(float(low), float(high))
+        times = np.stack([np.bincount(row, minlength=count) for row in drawn])
+        sampled.append(times @ totals)
+    return np.concatenate(sampled)
 
 
 def status_counts(statuses: Iterable[Status]) -> dict[Status, int]:

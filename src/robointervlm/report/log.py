@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robointervlm.report.scored import ScoredRun
-from robointervlm.report.tables import aligned, rows
+from robointervlm.report.tables import aligned
 from robointervlm.runs.files import write_atomically
 
 
@@ -40,7 +40,7 @@ def _write(run: ScoredRun, groups: list[Mapping[str, Any]], path: Path) -> Path:
         *(_sample_line(sample) for sample in samples),
         "",
         "== Aggregate metrics ==",
-        *aligned(rows(groups)),
+        *aligned(groups),
         *(f"{group['task']} statuses: {_statuses(group)}" for group in groups),
         "",
         "== Performance statistics (whole run) ==",

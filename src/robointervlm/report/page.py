@@ -20,7 +20,17 @@ from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
 from robointervlm.report.overlay import COLOURS, data_uri, in_words, points_of, svg_shapes
 from robointervlm.report.scored import ScoredRun
-from robointervlm.report.tables import STATUS_MEANING, interval, number, unparsed_text
+from robointervlm.report.tables import (
+    BOX_SIZES,
+    STATUS_MEANING,
+    has_paper,
+    interval,
+    number,
+    paper_text,
+    quirks_of,
+    slices_of,
+    unparsed_text,
+)
 
 # A question about eight pictures shows its first in full and this many more beside it.
 _MORE_PICTURES = 7
@@ -65,13 +75,23 @@ def page(run: ScoredRun, *, examples: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval, "number": _number, "unparsed": unparsed_text, "bar": _interval_bar}
+    environment.filters |= {
+        "interval": interval,
+        "number": _number,
+        "unparsed": unparsed_text,
+        "bar": _interval_bar,
+        "paper": paper_text,
+        "has_paper": has_paper,
+    }
     galleries = [_gallery(group, run.samples, examples) for group in run.report["tasks"]]
     return environment.get_template("page.html.j2").render(
         report=run.report,
         galleries=galleries,
         colours=COLOURS,
         meanings=STATUS_MEANING,
+        slices=slices_of(run.report),
+        quirks=quirks_of(run.report),
+        box_sizes=BOX_SIZES,
         places=any(card.shapes for gallery in galleries for card in _cards(gallery)),
     )
 

@@ -8,6 +8,7 @@ from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.tasks.task import Column, Metric, Task
 
+# Of the published tables; all the others ask about a way of the gripper.
 _COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
 
 

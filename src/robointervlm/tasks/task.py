@@ -5,9 +5,9 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
@@ -38,13 +38,22 @@ ThirdPartyColumn = Literal["Where2Place", "RoboRefIt", "RoboVQA", "RefCOCOg val"
 """The columns of the paper's Table 2 that are scored here, in its order."""
 
 
+class Case(NamedTuple):
+    """What a metric measures: an answer, the reference, and the size of the picture both are in pixels of."""
+
+    predicted: Answer
+    reference: Answer
+    image: ImageSize | None
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number for one readable answer.
 
     `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what
     a failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
-    `penalty(reference, image)` in a column of its own (see `metrics.penalty`).
+    `penalty(reference, image)` in a column of its own (see `metrics.penalty`). `measure_many` gives the same numbers
+    for many answers at once, where that is faster; scoring uses it if it is there.
     """
 
     name: str
@@ -52,6 +61,7 @@ class Metric:
     measure: Callable[[Answer, Answer, ImageSize | None], float]
     worst: float | None
     penalty: Callable[[Answer, ImageSize | None], float] | None = None
+    measure_many: Callable[[Sequence[Case]], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,186 @@
+"""The numbers of a report: statuses, means and intervals of each task, dataset and slice.
+
+Strict rules. Everything requested is in the denominator. A failure is charged the worst value of a bounded metric.
+A metric without an upper bound is shown over the readable answers, beside the share that is not readable, and once more
+with each failure charged the metric's penalty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
+from robointervlm.evaluate.scored import Scored
+from robointervlm.evaluate.slices import SLICES
+from robointervlm.metrics.penalty import charged
+from robointervlm.metrics.summary import Interval, cluster_intervals, mean
+from robointervlm.runs.protocol import AskedQuestion, protocol_of
+from robointervlm.tasks import Metric, task_named
+
+Group = dict[str, object]
+Floats = NDArray[np.float64]
+
+# Of the bootstrap: the same answers give the same interval.
+SEED = 0
+
+
+def report_of(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, object]:
+    """The whole report: statuses, then each task over all its datasets, each dataset of each task, and the slices."""
+    by_task: dict[str, list[Scored]] = {}
+    for each in scored:
+        by_task.setdefault(each.requested.task, []).append(each)
+    tasks = [_TaskResults(task, mine) for task, mine in by_task.items()]
+    return {
+        "schema": SCHEMA,
+        "model": dict(requested.model),
+        "decoding": dict(requested.decoding),
+        "style": requested.style,
+        "protocol": _protocol(requested, scored),
+        "requested": len(scored),
+        "complete": all(each.status != "missing" for each in scored),
+        "statuses": _counts(scored),
+        "tasks": [task.whole for task in tasks],
+        "datasets": [group for task in tasks for group in task.datasets()],
+        "slices": [group for task in tasks for group in task.slices()],
+    }
+
+
+def _protocol(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, object]:
+    questions = [each.requested for each in scored]
+    metrics = {name: [metric.name for metric in task_named(name).metrics] for name in {one.task for one in questions}}
+    asked = (AskedQuestion(one.task, one.id, one.answer, one.image_size) for one in questions)
+    return protocol_of(asked, metrics, style=requested.style, decoding=requested.decoding)
+
+
+def charged_value(metric: Metric, scored: Scored) -> float:
+    """What a question counts with every failure charged; NaN where there is nothing to charge it by.
+
+    That is an unbounded metric of a question without a reference or a picture.
+    """
+    return charge(metric, scored.values.get(metric.name), scored.reference, scored.image_size)
+
+
+def charge(metric: Metric, value: float | None, reference: Answer | None, image: ImageSize | None) -> float:
+    """The value of one question with failures charged, None being one; NaN where there is nothing to charge it by."""
+    if metric.worst is not None:
+        return metric.worst if value is None else value
+    if metric.penalty is None or reference is None or image is None:
+        return math.nan
+    return charged(value, metric.penalty(reference, image))
+
+
+class _TaskResults:
+    """The answers to one task with all their values, from which each group takes its rows."""
+
+    def __init__(self, name: str, scored: Sequence[Scored]) -> None:
+        self.name = name
+        self.metrics = task_named(name).metrics
+        self.scored = scored
+        # Both of shape (metrics, questions), NaN where a question has no such value.
+        self.readable = _table([[each.values.get(metric.name) for each in scored] for metric in self.metrics])
+        self.charged = np.array([[charged_value(metric, each) for each in scored] for metric in self.metrics])
+
+    @cached_property
+    def whole(self) -> Group:
+        return self._group(None, range(len(self.scored)))
+
+    def datasets(self) -> list[Group]:
+        places = _places([each.requested.dataset for each in self.scored])
+        return [self._group(dataset, rows) for dataset, rows in places.items()]
+
+    def slices(self) -> list[Group]:
+        """The task by every attribute that any of its questions has; those without it are `unknown`."""
+        found = []
+        for by, (value_of, order) in SLICES.items():
+            values = [value_of(each) for each in self.scored]
+            if not any(values):
+                continue
+            places = _places([value or "unknown" for value in values])
+            for value in sorted(
+                places, key=lambda value: (order.index(value) if value in order else len(order), value)
+            ):
+                found.append({"by": by, "value": value, **self._group(None, places[value])})
+        return found
+
+    def _group(self, dataset: str | None, rows: Sequence[int]) -> Group:
+        if dataset is not None and len(rows) == len(self.scored):
+            return {**self.whole, "dataset": dataset}
+        mine = [self.scored[row] for row in rows]
+        readable = sum(each.status == "ok" for each in mine)
+        return {
+            "task": self.name,
+            "dataset": dataset,
+            "n": len(mine),
+            "readable": readable,
+            "unparsed": len(mine) - readable,
+            "unparsed_share": (len(mine) - readable) / len(mine),
+            "cut_short": sum(each.record.get("finish_reason") == "length" for each in mine),
+            "clusters": len({each.cluster for each in mine}),
+            "statuses": _counts(mine),
+            "metrics": self._summaries(rows, [each.cluster for each in mine]),
+        }
+
+    def _summaries(self, rows: Sequence[int], clusters: Sequence[str]) -> list[dict[str, object]]:
+        columns = np.concatenate([self.readable[:, rows], self.charged[:, rows]])
+        intervals = cluster_intervals(list(columns), clusters, SEED)
+        described = [_described(column, interval) for column, interval in zip(columns, intervals, strict=True)]
+        return [
+            _summary(metric, described[place], described[place + len(self.metrics)])
+            for place, metric in enumerate(self.metrics)
+        ]
+
+
+def _table(values: Sequence[Sequence[float | None]]) -> Floats:
+    """The values as an array, NaN for None. A value that is no finite number is a bug of its metric: `ValueError`."""
+    table = np.array([[math.nan if value is None else value for value in row] for row in values], dtype=np.float64)
+    if np.isinf(table).any() or np.isnan(table).sum() != sum(value is None for row in values for value in row):
+        raise ValueError("a metric gave a value that is not a finite number; this is a bug of the metric")
+    return table
+
+
+def _places(values: Sequence[str]) -> dict[str, list[int]]:
+    """Where each of the values is, in the order they first come in."""
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    return places
+
+
+def _summary(metric: Metric, readable: dict[str, object], charged_: dict[str, object]) -> dict[str, object]:
+    bounded = metric.worst is not None
+    return {
+        "name": metric.name,
+        "better": metric.better,
+        "bounded": bounded,
+        **(charged_ if bounded else readable),
+        "over": "requested" if bounded else "readable",
+        "readable": readable,
+        "charged": None if bounded else charged_,
+    }
+
+
+def _described(column: Floats, interval: Interval) -> dict[str, object]:
+    """Mean and 95 % interval of what is no NaN; null where there is nothing to average."""
+    values = column[~np.isnan(column)]
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    known = math.isfinite(interval.low)
+    return {
+        "mean": mean(values),
+        "low": interval.low if known else None,
+        "high": interval.high if known else None,
+        "n": len(values),
+    }
+
+
+def _counts(scored: Iterable[Scored]) -> dict[str, int]:
+    counts = Counter(each.status for each in scored)
+    return {status: counts[status] for status in STATUSES}
