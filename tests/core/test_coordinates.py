@@ -60,6 +60,15 @@ def test_width_and_height_are_not_swapped():
     assert smart_resize(ImageSize(640, 480)) == ImageSize(width=644, height=476)
 
 
+@given(st.sampled_from(CoordinateFormat), st.integers(28, 4000), st.integers(28, 4000))
+def test_width_and_height_swapped_move_the_corner_of_every_picture_that_is_not_square(coordinates, width, height):
+    right = Space(coordinates, ImageSize(width, height), ImageSize(width * 2, height * 2))
+    swapped = Space(coordinates, ImageSize(height, width), ImageSize(height * 2, width * 2))
+    [corner] = right.to_pixels([right.extent])
+    assert corner == pytest.approx((width, height))
+    assert (swapped.to_pixels([swapped.extent]) == (corner,)) == (width == height)
+
+
 @pytest.mark.parametrize(
     "value, text", [(0.225, "0.22"), (0.235, "0.24"), (0.6, "0.6"), (1.0, "1"), (-0.001, "0"), (-0.5, "-0.5")]
 )

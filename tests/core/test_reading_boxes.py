@@ -130,6 +130,14 @@ def test_numbers_that_are_not_coordinates_do_not_become_any(text):
         ("<think>the box is [10, 20, 30, 40]</think>", "thinking"),
         ("x: 10, y: 20", "two corners"),
         ("width: 30, height: 40", "no coordinates"),
+        ("图中有1、2、3、4个物体", "two corners"),
+        ("移动10厘米，20厘米，30厘米，40厘米", "no coordinates"),  # noqa: RUF001
+        ("between 2024-10-11 and 2024-12-24", "two corners"),
+        ("at 12:30, 13:45, 14:20 and 15:10", "two corners"),
+        ("a scale of 0-1000, 3/4 of 16:9", "two corners"),
+        ("cups #1, #2, #3, #4", "two corners"),
+        ("10 cm, 20 cm, 30 cm, 40 cm", "two corners"),
+        ("the 1st, 2nd, 3rd and 4th", "no coordinates"),
     ],
 )
 def test_a_text_without_a_box_is_unparsed_with_a_reason(text, reason):
@@ -223,6 +231,10 @@ def test_a_truncated_box_with_four_numbers_is_read_and_noted():
     assert read_box('```json\n{"current_bbox": [[10, 20], [30, 40]]', PIXELS).notes == ("truncated",)
 
 
+def test_the_cells_of_a_table_are_no_box():
+    assert isinstance(read_box("| 1 | 10 | 20 | 30 |", PIXELS).answer, Unparsed)
+
+
 def test_a_box_without_an_area_is_read():
     assert read_box("[[31, 34], [31, 34]]", PIXELS).answer == Box(31, 34, 31, 34)
 
@@ -255,9 +267,15 @@ def test_prompt_text_is_never_read_as_an_answer(text):
     assert read_box(text, PIXELS).answer == BOX
 
 
-def test_a_prompt_without_an_answer_is_unparsed():
-    reading = read_box("user\nWhere is [1, 2, 3, 4]?\nassistant\n", PIXELS)
-    assert isinstance(reading.answer, Unparsed)
+@pytest.mark.parametrize(
+    "text", ["user\nWhere is [1, 2, 3, 4]?\nassistant\n", "system\nHi.\nuser\nIs it [1, 2, 3, 4]?"]
+)
+def test_a_prompt_without_an_answer_is_unparsed(text):
+    assert "only the prompt" in read_box(text, PIXELS).answer.reason
+
+
+def test_an_echoed_prompt_is_noted():
+    assert read_box("user\nWhere?\nassistant\n[10, 20, 30, 40]", PIXELS).notes == ("after an echoed prompt",)
 
 
 def test_a_box_without_an_image_is_refused_before_reading():

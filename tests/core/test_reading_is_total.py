@@ -67,6 +67,33 @@ def test_any_text_gives_an_answer_of_the_right_kind_or_a_reason(text, name):
         assert reading.tier
 
 
+@given(junk, st.sampled_from(sorted(READERS)))
+def test_nothing_in_a_prompt_is_ever_an_answer(text, name):
+    read, _ = READERS[name]
+    prompt = "system\nBe brief.\nuser\n" + text.replace("assistant", "")
+    assert isinstance(read(prompt).answer, Unparsed)
+    assert isinstance(read(f"{prompt}\nassistant\n").answer, Unparsed)
+
+
+@given(
+    junk,
+    st.sampled_from(
+        [
+            ("box", '{"current_bbox": [[1, 2], [3, 4]]}'),
+            ("points", "(1, 2), (3, 4)"),
+            ("trajectory", "[[1, 2], [3, 4]]"),
+            ("choice", "B"),
+            ("yes_no", "No"),
+            ("text", "pick it up"),
+        ]
+    ),
+)
+def test_an_answer_is_the_same_after_any_echoed_prompt(text, answered):
+    name, answer = answered
+    read, _ = READERS[name]
+    assert read(f"user\n{text}\nassistant\n{answer}").answer == read(answer).answer
+
+
 @given(junk, st.sampled_from(SPACES))
 def test_coordinates_that_are_read_are_finite(text, space):
     for read in (read_box, read_trajectory):

@@ -3,7 +3,7 @@
 import pytest
 
 from robointervlm.core.answer import Choice, Text, Unparsed, YesNo
-from robointervlm.core.reading import read_choice, read_text, read_yes_no
+from robointervlm.core.reading import options_in, read_choice, read_text, read_yes_no, without_question
 
 
 def letter_in(text, options=None):
@@ -51,6 +51,8 @@ def yes_in(text):
         ("答案是Ｂ。", "B", "statement"),  # noqa: RUF001
         ("选B", "B", "statement"),
         ("B, not D", "B", "leading"),
+        ("A is wrong. B is better.", "B", "statement"),
+        ("Not A but B", "B", "mention"),
         ("The grasp shown in B", "B", "mention"),
     ],
 )
@@ -97,6 +99,35 @@ def test_the_words_of_an_option_count_as_its_letter():
     assert letter_in("pick", options) is None
 
 
+@pytest.mark.parametrize(
+    "question, options",
+    [
+        ("Which?\nA. left\nB. right\nAnswer with a letter.", {"A": "left", "B": "right"}),
+        ("Which? A) move left B) move right", {"A": "move left", "B": "move right"}),
+        ("(A) one, (B) two, (C) three", {"A": "one", "B": "two", "C": "three"}),
+        ("A: up\nB: down", {"A": "up", "B": "down"}),
+        ("A：上\nB：下", {"A": "上", "B": "下"}),  # noqa: RUF001
+        ("A.up B.down", {"A": "up", "B": "down"}),
+        ("Not A. This: A. left\nB. right", {"A": "left", "B": "right"}),
+        ("Is it A. left?", {}),
+        ("B. left\nC. right", {}),
+        ("A. left\nC. right", {}),
+        ("Answer A or B.", {}),
+        ("", {}),
+    ],
+)
+def test_the_options_of_a_question_are_the_last_list_that_begins_with_a(question, options):
+    assert options_in(question) == options
+
+
+def test_a_question_in_front_of_an_answer_is_taken_off_but_not_one_of_a_few_letters():
+    question = "<image>\nWhere is the red cup now?"
+    assert without_question("Where is the red cup now? [1, 2]", question) == (" [1, 2]", True)
+    assert without_question("The cup is at [1, 2]", question) == ("The cup is at [1, 2]", False)
+    assert without_question("A cup", "A") == ("A cup", False)
+    assert without_question("A cup", "") == ("A cup", False)
+
+
 def test_a_letter_that_is_no_option_is_no_answer():
     assert letter_in("D", {"A": "left", "B": "right"}) is None
     assert letter_in("I", None) is None
@@ -127,6 +158,15 @@ def test_a_letter_that_is_no_option_is_no_answer():
         "是的，接触了",  # noqa: RUF001
         "答案：是",  # noqa: RUF001
         "有",
+        "Y",
+        "It does.",
+        "Certainly",
+        "The statement is true because they touch",
+        "The answer should be 'Yes'",
+        "接触了，所以是",  # noqa: RUF001
+        "我认为是的",
+        "成立",
+        "No... Actually, yes.",
     ],
 )
 def test_yes_is_read_in_any_wording(text):
@@ -153,6 +193,19 @@ def test_yes_is_read_in_any_wording(text):
         "没有",
         "没有接触",
         "答案：否",  # noqa: RUF001
+        "n",
+        "It isn't.",
+        "Not at all",
+        "Definitely not",
+        "Of course not.",
+        "No way",
+        "I know the answer: no",
+        "答案是否",
+        "答案是否定的",
+        "并没有",
+        "未接触",
+        "无",
+        "不，没有",  # noqa: RUF001
     ],
 )
 def test_no_is_read_in_any_wording(text):
@@ -179,12 +232,32 @@ def test_no_is_read_in_any_wording(text):
         "I cannot determine that",
         "It is not possible to say yes or no",
         "不确定",
+        "不一定",
         "是否",
+        "能否",
+        "否则",
+        "对面",
+        "有点难说",
+        "不同",
+        "make sure",
+        "I'm sure",
+        "no-one",
+        "a yes-man",
+        "There's no way to tell",
+        "It does not touch the cup",  # whether that is a no depends on the question
         "<think>Yes",
     ],
 )
 def test_what_is_neither_yes_nor_no_is_unparsed(text):
     assert yes_in(text) is None
+
+
+def test_an_echoed_prompt_is_noted_and_never_an_answer():
+    assert read_yes_no("user\nAnswer Yes or No.\nassistant\nNo").notes == ("after an echoed prompt",)
+    assert read_choice("user\nAnswer A or B.\nassistant\nB").notes == ("after an echoed prompt",)
+    for read in (read_yes_no, read_choice, read_text):
+        for prompt in ("system\nBe brief.\nuser\nThe answer is B: yes?", "user\nThe answer is B: yes?\nassistant\n"):
+            assert "only the prompt" in read(prompt).answer.reason
 
 
 def test_a_text_is_itself_without_its_thinking():

@@ -96,6 +96,19 @@ def test_written_contact_points_are_read_back_up_to_the_rounding_of_their_format
     assert_near(read.points, points.points, space)
 
 
+KEYS = ["current_bbox", "future_traj", "contact_point", "point_2d", "answer", "x", "x1", "width", "A", "NaN", "框"]
+
+
+@given(st.data(), spaces(), st.integers(1, 12), st.sampled_from(KEYS), st.sampled_from(["", *KEYS]))
+def test_the_published_form_reads_the_same_as_any_other_spelling_of_it(data, space, count, key, asked):
+    text = write_answer(Trajectory(places(data.draw, space, count)), space, key)
+    for read in (read_box, read_points, read_trajectory):
+        spelt = read(text.replace(": [[", ":  [["), space, asked)
+        quick = read(text, space, asked)
+        assert (quick.tier, quick.notes) == (spelt.tier, spelt.notes)
+        assert getattr(quick.answer, "reason", quick.answer) == getattr(spelt.answer, "reason", spelt.answer)
+
+
 @given(st.sampled_from("ABCDEFGH"), st.booleans())
 def test_written_letters_and_yes_and_no_are_read_back(letter, yes):
     assert read_choice(write_answer(Choice(letter))).answer == Choice(letter)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made_records import box_record
 from PIL import Image
 
@@ -90,6 +92,18 @@ def test_a_picture_of_another_size_than_the_record_says_is_an_error(read: Read, 
     result = checked(read, root, box_record())
     assert found(result) == [(0, "error", "w")]
     assert "says 320x180, but the picture pictures/a.png is 640x480" in result.problems[0].reason
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(28, 60), st.integers(28, 60))
+def test_width_and_height_swapped_are_found_on_every_picture_that_is_not_square(
+    read: Read, root: Path, width: int, height: int
+) -> None:
+    Image.new("RGB", (width, height)).save(root / "pictures" / "a.png")
+    answer = '{"current_bbox": [[2, 3], [20, 25]]}'
+    result = checked(read, root, box_record(answer, w=height, h=width))
+    assert (result.problems == ()) == (width == height)
+    assert all("width and height are swapped" in problem.reason for problem in result.problems)
 
 
 def test_a_record_that_is_wrong_twice_is_listed_twice(read: Read, root: Path) -> None:

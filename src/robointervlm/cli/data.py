@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from robointervlm.cli.coordinates import coordinates as show_coordinates
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -252,6 +253,9 @@ def build(  # noqa: PLR0913 - one per option
             table.add_row(split, task, str(count))
     _console().print(table)
     _console().print(f"Use them with {ROOT_VARIABLE}={out}.", highlight=False, soft_wrap=True)
+
+
+app.command("coordinates")(show_coordinates)
 
 
 def _size(text: str) -> ImageSize:

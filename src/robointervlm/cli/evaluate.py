@@ -82,14 +82,84 @@ def predict(  # noqa: PLR0913 - one per flag
     _check_failures(outcome, recipe.max_error_rate)
 
 
-def score(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that `robointer predict` wrote.")],
+def score(  # noqa: PLR0913 - one per flag
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders that `robointer predict` wrote, or one FILE.")
+    ],
+    *,
+    kind: Annotated[
+        str | None, typer.Option(help="For a file: a task, or box, traj, point, choice, decide, text, planning.")
+    ] = None,
+    coordinates: Annotated[
+        str | None, typer.Option(help="For a file: what its predictions are in: pixel, unit, per_mille or resized.")
+    ] = None,
+    gt_coordinates: Annotated[
+        str | None, typer.Option("--gt-coordinates", help="What its references are in; default: the same.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="For a file: the run folder to write.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="WxH of pictures whose record does not say; or `published`, the guess by the id.")
+    ] = None,
+    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
+    resize_limits: Annotated[
+        str | None, typer.Option(help="MIN,MAX pixels of the processor, for resized without new_w and new_h.")
+    ] = None,
+    prediction_field: Annotated[str, typer.Option(help="The field of a prediction, if it has an odd name.")] = "",
+    gt_field: Annotated[str, typer.Option(help="The field of a reference, if it has an odd name.")] = "",
+    gt_box: Annotated[str | None, typer.Option(help="A reference's four numbers: xywh or xyxy.")] = None,
 ) -> None:
     """Score recorded answers again and write the report. Needs no model, no dataset and no torch.
 
-    Example: robointer score runs/eval
+    For example:
+
+      robointer score runs/eval
+
+      robointer score eval_details_traj.json --kind traj --coordinates resized --image-size 640x480 --out runs/theirs
+
+    A file of another tool is made a run folder first; docs/foreign_files.md says which files are understood.
     """
-    for folder in runs:
+    flags = {
+        "--kind": kind,
+        "--coordinates": coordinates,
+        "--gt-coordinates": gt_coordinates,
+        "--image-size": image_size,
+        "--image-dir": image_dir,
+        "--resize-limits": resize_limits,
+        "--out": out,
+    }
+    if not any(_is_file(path) for path in runs):
+        _score_folders(runs, [name for name, value in flags.items() if value is not None])
+        return
+    if len(runs) > 1 or kind is None or out is None:
+        raise RecipeError(
+            f"{runs[0]} is a file: score one at a time and say what is in it, "
+            "with --kind, --coordinates (for places) and --out FOLDER."
+        )
+    from robointervlm.cli.foreign import declared
+    from robointervlm.evaluate.foreign import import_predictions
+
+    said = declared(
+        kind,
+        coordinates=coordinates,
+        gt_coordinates=gt_coordinates,
+        image_size=image_size,
+        image_dir=image_dir,
+        resize_limits=resize_limits,
+        fields=(prediction_field, gt_field, gt_box),
+    )
+    import_predictions(runs[0], out, said)
+    _finish(out)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is meant as a file of predictions rather than as a run folder."""
+    return path.is_file() or (path.suffix in {".json", ".jsonl"} and not path.is_dir())
+
+
+def _score_folders(folders: list[Path], flags: list[str]) -> None:
+    if flags:
+        raise RecipeError(f"{', '.join(flags)} is for one file of predictions; {folders[0]} is not one.")
+    for folder in folders:
         _finish(folder)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from robointervlm.core.coordinates import Point
+from robointervlm.core.coordinates import ImageSize, Point
+from robointervlm.core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,63 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Region:
+    """The places of an image that count as right, of any shape: the reference of a question answered by points.
+
+    `runs` are lengths along the rows from the upper left, outside and inside in turn, beginning with outside (0 if the
+    first pixel is inside); together they are all pixels of `size`. A point belongs to the pixel it lies in.
+    """
+
+    size: ImageSize
+    runs: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or min(self.runs, default=0) < 0 or sum(self.runs) != self.size.width * self.size.height:
+            raise DataError(
+                f"a region of {self.size.width}x{self.size.height} has runs that add up to all of its pixels; "
+                f"these {len(self.runs)} add up to {sum(self.runs)}."
+            )
+
+    @classmethod
+    def of_mask(cls, mask: ArrayLike) -> Region:
+        """The region of a mask, shape (height, width), true where it is right."""
+        inside = np.asarray(mask, dtype=np.bool_)
+        height, width = inside.shape
+        edges = np.flatnonzero(np.diff(inside.ravel(), prepend=np.False_, append=np.False_))
+        ends = np.concatenate(([0], edges, [inside.size])) if inside.size else np.zeros(1, dtype=np.int64)
+        return cls(ImageSize(width, height), tuple(np.diff(ends).tolist()))
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Shape (height, width), true inside."""
+        inside = np.arange(len(self.runs)) % 2 == 1
+        return np.repeat(inside, self.runs).reshape(self.size.height, self.size.width)
+
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return sum(self.runs[1::2])
+
+    def contains(self, point: Point) -> bool:
+        """Whether a point lies in it; what lies outside of the image never does."""
+        x, y = point
+        if not (0 <= x < self.size.width and 0 <= y < self.size.height):
+            return False
+        return bool(self.mask[math.floor(y), math.floor(x)])
+
+    @property
+    def inner_point(self) -> Point:
+        """The pixel of the region that is nearest to its centre, by its upper left corner, so that it can be written in
+        whole numbers and is still inside; a `DataError` if there is no pixel.
+        """
+        rows, columns = np.nonzero(self.mask)
+        if not len(rows):
+            raise DataError("a region without a pixel has no point in it.")
+        nearest = int(np.argmin((columns - columns.mean()) ** 2 + (rows - rows.mean()) ** 2))
+        return float(columns[nearest]), float(rows[nearest])
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of several lettered options; the letter is upper case."""
 
@@ -83,4 +143,4 @@ class Unparsed:
     reason: str
 
 
-Answer = Box | Points | Trajectory | Choice | YesNo | Text
+Answer = Box | Points | Trajectory | Region | Choice | YesNo | Text

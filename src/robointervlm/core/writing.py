@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robointervlm.core.answer import Answer, Box, Choice, Points, Text, Trajectory, YesNo
+from robointervlm.core.answer import Answer, Box, Choice, Points, Region, Text, Trajectory, YesNo
 from robointervlm.core.coordinates import Point, Space
 from robointervlm.core.errors import DataError
 
@@ -13,13 +13,15 @@ def write_answer(answer: Answer, space: Space | None = None, key: str = "") -> s
     """The answer as the published data writes it: `{"current_bbox": [[x1, y1], [x2, y2]]}`, `B`, `Yes`, or its text.
 
     Places are written in `space`, rounded as that format is, under `key`, or as a plain list without one. Reading the
-    text in the same space gives the answer back up to that rounding.
+    text in the same space gives the answer back up to that rounding. A region is written as one point inside it.
     """
     match answer:
         case Box():
             return _keyed(key, _list(answer.corners, space))
         case Points() | Trajectory():
             return _keyed(key, _list(answer.points, space))
+        case Region():
+            return _keyed(key, _list([answer.inner_point], space))
         case Choice():
             return answer.letter
         case YesNo():
@@ -41,7 +43,7 @@ def _list(points: Iterable[Point], space: Space | None) -> str:
     return f"[{', '.join(written)}]"
 
 
-def answer_to_json(answer: Answer) -> dict[str, object]:
+def answer_to_json(answer: Answer) -> dict[str, object]:  # noqa: PLR0911 - one per kind
     """The answer for a record file: one tag and the exact value, pixels as floats; `answer_from_json` reads it."""
     match answer:
         case Box():
@@ -50,6 +52,8 @@ def answer_to_json(answer: Answer) -> dict[str, object]:
             return {"points": [list(point) for point in answer.points]}
         case Trajectory():
             return {"trajectory": [list(point) for point in answer.points]}
+        case Region():
+            return {"region": {"size": list(answer.size), "runs": list(answer.runs)}}
         case Choice():
             return {"choice": answer.letter}
         case YesNo():

@@ -17,6 +17,11 @@ from robointervlm.core.errors import DataError, RefusedError
 
 _BOM = b"\xef\xbb\xbf"
 _INK = re.compile(rb"[^ \t\r\n]")
+# What only a record has: a JSON object with one of them is one record, not a file that holds a list of them.
+_RECORD_KEYS = frozenset(
+    ("conversations", "messages", "question", "sent", "text", "image", "image_path", "prompt")
+    + ("id", "question_id", "sample_id", "doc_id", "pred", "prediction", "response", "gt", "gt_bbox", "doc")
+)
 Layout = Literal["list", "object", "lines"]
 
 
@@ -46,6 +51,15 @@ class RecordProblem:
         name = f" (id {self.id})" if self.id else ""
         field = f"field '{self.field}': " if self.field else ""
         return f"{self.file}, {self.place}{name}: {field}{self.reason}"
+
+
+class FieldError(Exception):
+    """A field of one record that is wrong; becomes a `RecordProblem` once the place in the file is known."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"field '{field}': {reason}")
+        self.field = field
+        self.reason = reason
 
 
 class RecordError(DataError):
@@ -169,7 +183,7 @@ class RecordFile:
 
     def _list_inside(self, content: dict[str, Any]) -> list[Any]:
         """The records of a JSON object: its one list of objects, or the object itself if it is a record."""
-        if {"conversations", "messages", "question"} & set(content):
+        if _RECORD_KEYS & set(content):
             return [content]
         lists = {key: value for key, value in content.items() if isinstance(value, list) and _of_objects(value)}
         if len(lists) != 1:

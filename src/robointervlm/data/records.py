@@ -21,8 +21,8 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, sm
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.reading import find_places
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef, Question, Sample, Turn
-from robointervlm.data import images
-from robointervlm.data.annotations import RecordError, RecordFile, RecordProblem, RefusedRecordError
+from robointervlm.data import images, third_party
+from robointervlm.data.annotations import FieldError, RecordError, RecordFile, RecordProblem, RefusedRecordError
 from robointervlm.data.spec import DatasetSpec
 from robointervlm.tasks import Task, task_named
 
@@ -37,18 +37,10 @@ _READ_FIELDS = frozenset(
     ("id", "conversations", "messages", "question", "episode", "new_w", "new_h", "w", "h", "width", "height")
     + _IMAGE_FIELDS
     + _ANSWER_FIELDS
+    + (third_party.MASK,)
 )
 # What a tokenizer of the Qwen family reads as a command rather than as text.
 _SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z_0-9]{1,40}\|>")
-
-
-class FieldError(Exception):
-    """A field of one record that is wrong; becomes a `RecordProblem` once the place in the file is known."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"field '{field}': {reason}")
-        self.field = field
-        self.reason = reason
 
 
 class _Conversation(NamedTuple):
@@ -137,14 +129,19 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
         )
+    if spec.fields:
+        record = third_party.renamed(record, spec)
     conversation = _conversation(record)
     references = pictures_of(record, spec, image_root)
     questions = _with_markers(conversation.questions, len(references))
     sizes = _sizes(record, spec, references)
     space = _space(spec, sizes)
-    turns = tuple(
-        _turn(question, answer, task, space) for question, answer in zip(questions, conversation.answers, strict=True)
-    )
+    if third_party.MASK in record:
+        region = third_party.region_of(record, image_root, sizes.stored)
+        turns: tuple[Turn, ...] = (Turn(_question(questions[0], task, space), region),)
+    else:
+        pairs = zip(questions, conversation.answers, strict=True)
+        turns = tuple(_turn(question, answer, task, space) for question, answer in pairs)
     extra = {key: value for key, value in record.items() if key not in _READ_FIELDS}
     if conversation.system:
         extra["system"] = conversation.system

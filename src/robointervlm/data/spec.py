@@ -12,10 +12,10 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import DataError, RecipeError
@@ -23,6 +23,9 @@ from robointervlm.core.errors import DataError, RecipeError
 ROOT_VARIABLE = "ROBOINTER_DATA"
 _BUILT_IN = Path(__file__).parent / "catalog"
 _FORMAT = "{format}"
+
+# What a record of another project may be asked for; see `data.third_party`.
+FIELDS = ("id", "image", "question", "answer", "box", "mask", "width", "height")
 
 Coordinates = Literal["pixel", "unit", "per_mille", "resized", "origin_format", "llava_format", "smart_resize_format"]
 Split = Literal["train", "val", "test"]
@@ -49,6 +52,9 @@ class DatasetSpec(BaseModel):
             where records lack new_w and new_h.
         where: takes a part of the file: the records whose field of each name has one of the values given for it.
         root: what relative paths are relative to, if not the data root; set by a catalog file's own `root`.
+        fields: for files of other projects, which of their fields is our `id`, `image`, `question`, `answer`, `box`,
+            `mask`, `width`, `height`; several are tried in order, and `masks/{image}` is made up of other fields.
+        box: how the four numbers of a `box` field are meant: a corner with width and height, or two corners.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,11 +73,22 @@ class DatasetSpec(BaseModel):
     licence: str = "not stated"
     notes: str = ""
     root: Path | None = None
+    fields: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    box: Literal["", "xywh", "xyxy"] = ""
 
     @field_validator("annotations", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _declared_fields(self) -> Self:
+        unknown = set(self.fields) - set(FIELDS)
+        if unknown:
+            raise ValueError(f"fields: {', '.join(sorted(unknown))} is not one of {', '.join(FIELDS)}")
+        if ("box" in self.fields) != bool(self.box):
+            raise ValueError("a field for the box and the meaning of its numbers (box: xywh or xyxy) go together")
+        return self
 
     @property
     def format(self) -> CoordinateFormat:

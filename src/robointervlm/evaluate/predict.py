@@ -239,7 +239,8 @@ def _read(asked: Asked, result: Reply | Exception | Problem) -> tuple[str | None
         return result.text, Problem("refused", "the model declined to answer")
     if result.finish_reason == "error":
         return result.text, Problem("model_error", "the model stopped with an error")
-    answer = asked.task.read(result.text, asked.space)
+    question = asked.messages[-1].text if asked.messages else ""
+    answer = asked.task.reading_of(result.text, asked.space, question).answer
     if isinstance(answer, Unparsed):
         return result.text, Problem("unparsable", answer.reason)
     return result.text, Problem("ok", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +69,7 @@ def digest(parts: Iterable[object]) -> str:
 def write_requested(folder: Path, requested: RequestedList) -> None:
     """Writes the list, one question a line, so that two lists can be compared by eye."""
     head = {"schema": SCHEMA, "model": requested.model, "decoding": requested.decoding, "style": requested.style}
-    lines = ",\n".join(json.dumps(asdict(question)) for question in requested.questions)
+    lines = ",\n".join(json.dumps(vars(question)) for question in requested.questions)
     text = json.dumps(head)[:-1] + ',\n"questions": [\n' + lines + "\n]}\n"
     write_atomically(folder / REQUESTED, text)
 
@@ -100,14 +100,23 @@ def _requested(entry: Mapping[str, object]) -> Requested:
 
 
 def space_of(record: Mapping[str, object]) -> Space | None:
-    """The coordinates in which the model of a record answered; None for a question without a picture."""
+    """The coordinates in which the model of a record answered; None for a question without a picture.
+
+    The size is not known of some imported boxes, and does not matter to how much they overlap with references in the
+    same format: the picture is then taken for one by one.
+    """
     size = _pair(record.get("image_size"))
     if size is None:
-        return None
+        return unsized(CoordinateFormat(record["format"])) if record.get("format") else None
     processed = _pair(record.get("processed_size"))
     return Space(
         CoordinateFormat(record["format"]), ImageSize(*size), None if processed is None else ImageSize(*processed)
     )
+
+
+def unsized(coordinates: CoordinateFormat) -> Space:
+    """The space of a format in a picture whose size is not known, taken for one by one."""
+    return Space(coordinates, ImageSize(1, 1), ImageSize(1, 1))
 
 
 def _pair(value: object) -> tuple[int, int] | None:

@@ -107,7 +107,8 @@ def _read(requested: Requested, record: Entry | None) -> Scored:
     status, reason = _status(record), str(record.get("reason", ""))
     if status not in ("ok", "unparsable"):
         return Scored(requested, record, status, reason)
-    reading = task_named(requested.task).reading(str(record["reply"]), space_of(record))
+    question = str(record.get("prompt") or "")
+    reading = task_named(requested.task).reading_of(str(record["reply"]), space_of(record), question)
     if isinstance(reading.answer, Unparsed):
         return Scored(requested, record, "unparsable", reading.answer.reason, reading)
     return Scored(requested, record, "ok", "", reading)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from robointervlm.core.coordinates import Space
-from robointervlm.core.reading import Reading, read_choice
+from robointervlm.core.reading import Reading, options_in, read_choice
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.tasks.task import Column, Metric, Task
 
-_COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
-
 # Of the published tables; all the others ask about a way of the gripper.
-_COLUMNS = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
+_COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
 
 
 def _reading(text: str, _space: Space | None) -> Reading:
     return read_choice(text)
+
+
+def _reading_to(text: str, _space: Space | None, question: str) -> Reading:
+    return read_choice(text, options_in(question) or None)
 
 
 def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Task:
@@ -27,6 +29,7 @@ def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Ta
         stems=stems,
         places_in_question=places_in_question,
         max_new_tokens=256,
+        reading_to=_reading_to,
         column=_COLUMNS.get(name, "Visual trace"),
     )
 

@@ -6,13 +6,13 @@ A task file never names a model and never looks at the dataset a sample came fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import RecipeError
-from robointervlm.core.reading import Reading
+from robointervlm.core.reading import Reading, without_question
 from robointervlm.core.sample import IMAGE_MARKER
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
@@ -33,6 +33,9 @@ Column = Literal[
     "Planning T/F",
 ]
 """The columns of the paper's Table 3 (ICLR 2026), in its order; "" is none of them."""
+
+ThirdPartyColumn = Literal["Where2Place", "RoboRefIt", "RoboVQA", "RefCOCOg val", "RefCOCO+ val", "RefCOCO val"]
+"""The columns of the paper's Table 2 that are scored here, in its order."""
 
 
 class Case(NamedTuple):
@@ -67,8 +70,9 @@ class Task:
 
     `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
     the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
-    numbers in the question are places in the image and are converted with the answer. `column` is the column of the
-    paper's Table 3 that the task feeds, empty for none.
+    numbers in the question are places in the image and are converted with the answer. `reading_to` is for tasks whose
+    question says how its answers may be worded: it takes the question, too. `column` is the column of the paper's
+    Table 3 or Table 2 that the task feeds, empty for none.
 
     `told_apart` is for a family of tasks whose questions are published together, in one file: the name of the task that
     a record is of, None where the record does not say (then it is of the task its dataset names).
@@ -81,8 +85,15 @@ class Task:
     stems: tuple[str, ...] = ()
     places_in_question: bool = False
     max_new_tokens: int = 512
-    column: Column = ""
+    reading_to: Callable[[str, Space | None, str], Reading] | None = None
+    column: Column | ThirdPartyColumn = ""
     told_apart: Callable[[Mapping[str, object]], str | None] | None = None
+
+    def reading_of(self, text: str, space: Space | None, question: str = "") -> Reading:
+        """The reading of a reply to this question; a repetition of the question in front of it is no part of it."""
+        reply, echoed = without_question(text, question)
+        found = self.reading(reply, space) if self.reading_to is None else self.reading_to(reply, space, question)
+        return replace(found, notes=("after the question", *found.notes)) if echoed else found
 
     def read(self, text: str, space: Space | None) -> Answer | Unparsed:
         """The answer in a text, in pixels, or why there is none; `reading` also says in which form it was found."""

@@ -9,20 +9,23 @@ and more in a row with nothing but separators between them. Everything else (`St
 
 from __future__ import annotations
 
-from robointervlm.core.reading.places import find_places, read_box, read_points, read_trajectory
+from robointervlm.core.reading.places import read_box, read_points, read_trajectory
+from robointervlm.core.reading.question import find_places
 from robointervlm.core.reading.record import answer_from_json
-from robointervlm.core.reading.text import Reading, Tier
-from robointervlm.core.reading.words import read_choice, read_text, read_yes_no
+from robointervlm.core.reading.text import Reading, Tier, without_question
+from robointervlm.core.reading.words import options_in, read_choice, read_text, read_yes_no
 
 __all__ = [
     "Reading",
     "Tier",
     "answer_from_json",
     "find_places",
+    "options_in",
     "read_box",
     "read_choice",
     "read_points",
     "read_text",
     "read_trajectory",
     "read_yes_no",
+    "without_question",
 ]

@@ -34,10 +34,13 @@ _TOKEN = re.compile(
 )
 _ONE_NUMBER = re.compile(NUMBER)
 _THOUSANDS = re.compile(r"[0-9],0[0-9][0-9]")
-_SEPARATORS = re.compile(r"[\s,;|]*+")
+# Not "|": the cells of a table number their lines, too.
+_SEPARATORS = re.compile(r"[\s,;]*+")
 _CLOSES = {"]": "[", ")": "(", "}": "{"}
 _NOT_FINITE = frozenset({"nan", "inf", "infinity", "null", "none"})
 _UNITS = frozenset({"px", "pixel", "pixels"})
+# Signs that follow a number that counts or measures something.
+_COUNTERS = frozenset("个步次秒度米厘毫号张件帧种只条名倍")
 
 # (axis, which of them) of the names that coordinates go by.
 Slot = tuple[str, int]
@@ -238,7 +241,7 @@ class _Scan:
             self.label = ""
         elif (tail and tail not in _UNITS) or glued or unit:
             self._not_a_coordinate("a number with a unit or in a name is not a coordinate")
-        elif before == "第":
+        elif before == "第" or self.text[match.end() : match.end() + 1] in _COUNTERS:
             self._not_a_coordinate("a number that counts is not a coordinate")
         else:
             self._take(float(value), match)

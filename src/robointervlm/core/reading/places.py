@@ -1,4 +1,4 @@
-"""Boxes, points and trajectories out of a text, and the places inside a question.
+"""Boxes, points and trajectories out of a text.
 
 The rules where a text leaves a choice:
 
@@ -8,12 +8,14 @@ The rules where a text leaves a choice:
   and two boxes otherwise; more are a path and no box.
 - A list under a key of another kind (`future_traj` where a box was asked) is no answer.
 - A truncated text is read as far as it goes: a half-written point is left out, and so is a point whose last number may
-  have been cut.
+  have been cut. A box needs all four numbers; that the last may have
+  been cut is what "truncated" warns of.
 - Points are pairs: a list with a triple or a single number among its points is refused rather than repaired.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,6 @@ from robointervlm.core.coordinates import Point, Space, pairs
 from robointervlm.core.errors import DataError
 from robointervlm.core.reading.numbers import LARGEST, NUMBER, FoundNumbers, NumberList, found_numbers
 from robointervlm.core.reading.text import Reading, Tier, answer_part, in_ascii, regions, unread
-from robointervlm.core.sample import Place, Question
 
 Kind = Literal["box", "points", "trajectory"]
 
@@ -35,12 +36,17 @@ _ACCEPTED: dict[Kind, frozenset[str]] = {
     "points": frozenset({"", "points"}),
     "trajectory": frozenset({"", "trajectory", "points"}),
 }
+_TWO_NUMBERS = re.compile(rf"\s*+{NUMBER}(?:\s*+,\s*+|\s++){NUMBER}\s*+")
 # More points than this side by side are not a description of corners.
 _MOST_CORNERS = 16
 # Lists looked at when one with the wanted number of points is searched.
 _MOST_LISTS = 100
+_BOXED = re.compile(r"\\boxed\s*+\{([^{}\n]++)\}")
 _FIRST_CORNER = re.compile(r"(?:top|upper)[\s_-]*+left|左上")
 _LAST_CORNER = re.compile(r"(?:bottom|lower)[\s_-]*+right|右下")
+_CORNER_IN_WORDS = re.compile(
+    rf"[^0-9+\-\n]{{0,40}}?({NUMBER})(?:\s*+,\s*+|\s++)({NUMBER})(?![0-9A-Za-z_.%°]*+[A-Za-z_%°])"
+)
 _NO_CORNER = re.compile(r"cent(?:er|re)|middle|size|resolution|中心")
 
 
@@ -60,7 +66,9 @@ _Finder = Callable[[FoundNumbers, str], _Found | str]
 def read_box(text: str, space: Space | None, key: str = "") -> Reading:
     """The box that a text answers with, in pixels. `key` is the dictionary key that was asked for, if there was one."""
     known = _needed(space)
-    found = _first_found(text, _BOX_TAG, lambda numbers, region: _box_in(numbers, region, key))
+    found = _published_form(text, "box", 2) or _first_found(
+        text, _BOX_TAG, lambda numbers, region: _box_in(numbers, region, key)
+    )
     if isinstance(found, str):
         return unread(text, found)
     first, second = known.to_pixels(pairs(found.numbers))
@@ -71,7 +79,9 @@ def read_box(text: str, space: Space | None, key: str = "") -> Reading:
 def read_points(text: str, space: Space | None, key: str = "", count: int | None = None) -> Reading:
     """The points that a text answers with, in pixels; another number of them than `count`, if given, is no answer."""
     known = _needed(space)
-    found = _first_found(text, _POINT_TAG, lambda numbers, _: _path_in(numbers, "points", key, count))
+    found = _published_form(text, "points", count) or _first_found(
+        text, _POINT_TAG, lambda numbers, part: _path_in(numbers, part, "points", key, count)
+    )
     if isinstance(found, str):
         return unread(text, found)
     return Reading(Points(known.to_pixels(pairs(found.numbers))), found.tier, found.notes)
@@ -80,7 +90,9 @@ def read_points(text: str, space: Space | None, key: str = "", count: int | None
 def read_trajectory(text: str, space: Space | None, key: str = "") -> Reading:
     """The trajectory that a text answers with, in pixels; one point is the least."""
     known = _needed(space)
-    found = _first_found(text, _POINT_TAG, lambda numbers, _: _path_in(numbers, "trajectory", key, None))
+    found = _published_form(text, "trajectory", None) or _first_found(
+        text, _POINT_TAG, lambda numbers, part: _path_in(numbers, part, "trajectory", key, None)
+    )
     if isinstance(found, str):
         return unread(text, found)
     return Reading(Trajectory(known.to_pixels(pairs(found.numbers))), found.tier, found.notes)
@@ -92,16 +104,42 @@ def _needed(space: Space | None) -> Space:
     return space
 
 
+def _published_form(text: str, kind: Kind, count: int | None) -> _Found | None:
+    """The numbers of `{"key": [[x, y], …]}` and nothing else, which most answers are: a parser reads it far faster.
+
+    None for anything else, whatever it is; then the search decides, which would find the same here.
+    """
+    key, colon, _ = text[2:64].partition('": [[')
+    if not colon or text[:2] != '{"' or text[-3:] != "]]}" or not key.isidentifier() or text.count('"') != 2:
+        return None
+    if _kind_of(key.lower()) not in _ACCEPTED[kind]:
+        return None
+    try:
+        [points] = json.loads(text).values()
+    except (ValueError, RecursionError):
+        return None
+    flat: list[float] = []
+    for point in points:
+        if type(point) is not list or len(point) != 2:
+            return None
+        for value in point:
+            if type(value) not in (int, float) or not abs(value) <= LARGEST:
+                return None
+            flat.append(float(value))
+    return _Found(flat, "json") if len(points) == (count or len(points)) else None
+
+
 def _first_found(text: str, tag: re.Pattern[str], finder: _Finder) -> _Found | str:
     """What the finder finds in the most telling region of the text that holds an answer."""
-    part = in_ascii(answer_part(text))
-    if not part:
-        return "nothing is left without the thinking" if text.strip() else "the text is empty"
+    answer = answer_part(text)
+    if not answer.text:
+        return answer.empty
+    part = _BOXED.sub(r"\1", in_ascii(answer.text))
     found: _Found | str = ""
     for region in regions(part, tag, one_each=tag is _BOX_TAG):
         found = finder(found_numbers(region.text), region.text)
         if isinstance(found, _Found):
-            return _Found(found.numbers, region.tier or found.tier, found.notes)
+            return _Found(found.numbers, region.tier or found.tier, (*answer.notes, *found.notes))
     return found
 
 
@@ -125,10 +163,27 @@ def _box_in(numbers: FoundNumbers, text: str, key: str) -> _Found | str:
         corners, item, notes = boxes[0]
         several = (f"first of {len(boxes)}",) if len(boxes) > 1 else ()
         return _Found(corners, _tier_at(item), (*_own_notes(numbers, item), *notes, *several))
+    named = _corners_in_words(text)
+    if named:
+        return _Found(named, "labels")
     row = next((row for row in numbers.rows if len(row) == 4), None)
     if row and all(abs(value) <= LARGEST for value in row):
         return _Found(row, "bare")
     return _why_nothing(numbers, "box", "a box has two corners")
+
+
+def _corners_in_words(text: str) -> list[float]:
+    """The two corners of "top-left corner: 205, 34; bottom-right corner: 305, 134", which has no brackets."""
+    found = [_CORNER_IN_WORDS.match(text, corner.end()) for corner in _corner_names(text)]
+    values = [float(match[number]) for match in found if match for number in (1, 2)]
+    return values if len(values) == 4 and all(abs(value) <= LARGEST for value in values) else []
+
+
+def _corner_names(text: str) -> list[re.Match[str]]:
+    """Where the names of the two corners stand, the first of each; none if one is missing."""
+    lower = text.lower()
+    names = [pattern.search(lower) for pattern in (_FIRST_CORNER, _LAST_CORNER)]
+    return [name for name in names if name] if all(names) else []
 
 
 def _siblings(items: Sequence[NumberList], start: int) -> Sequence[NumberList]:
@@ -192,7 +247,7 @@ def _boxes_of_four(points: Sequence[Point]) -> list[tuple[list[float], tuple[str
 # --- points and trajectories -----------------------------------------------------------------------------------------
 
 
-def _path_in(numbers: FoundNumbers, kind: Kind, key: str, count: int | None) -> _Found | str:
+def _path_in(numbers: FoundNumbers, text: str, kind: Kind, key: str, count: int | None) -> _Found | str:
     """The first list of the wanted number of points; without a wanted number, of two or more, else of one."""
     reason = ""
     readable: list[_Found] = []
@@ -202,8 +257,10 @@ def _path_in(numbers: FoundNumbers, kind: Kind, key: str, count: int | None) -> 
             readable.append(found)
         else:
             reason = reason or found
-    # As a last resort four numbers or more in a row; two could be anything.
-    rows = [_Found(row, "bare") for row in numbers.rows if len(row) >= 4 and len(row) % 2 == 0] if not readable else []
+    # As a last resort four numbers or more in a row; two could be anything, unless there is nothing but them.
+    least = 2 if _TWO_NUMBERS.fullmatch(text) else 4
+    bare = [row for row in numbers.rows if len(row) >= least and len(row) % 2 == 0]
+    rows = [_Found(row, "bare") for row in bare] if not readable else []
     readable += [row for row in rows if all(abs(value) <= LARGEST for value in row.numbers)]
     wanted = [found for found in readable if _fits(found, count)]
     if not wanted and count is None:
@@ -313,33 +370,3 @@ def _why_nothing(numbers: FoundNumbers, kind: Kind, need: str) -> str:
     if numbers.rows:
         return f"no list and no row of enough numbers, and {need}"
     return "no coordinates"
-
-
-# --- places in a question --------------------------------------------------------------------------------------------
-
-_PLACE = re.compile(
-    rf"\[\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+(?:,\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+)?+\]"
-    rf"|\(\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+(?:,\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+)?+\)"
-)
-_ONE = re.compile(NUMBER)
-
-
-def find_places(text: str, space: Space) -> Question:
-    """A question's text with the bracketed pairs and fours of numbers in it held apart as places, in pixels.
-
-    Everything else stays text, single numbers and rows without brackets included. Written back in the same space it
-    is the same text up to the rounding of that space.
-    """
-    parts: list[str | Place] = []
-    position = 0
-    for match in _PLACE.finditer(text):
-        numbers = [float(number) for number in match[0][1:-1].split(",")]
-        if not all(abs(number) <= LARGEST for number in numbers):
-            continue
-        if match.start() > position:
-            parts.append(text[position : match.start()])
-        parts.append(Place(space.to_pixels(pairs(numbers)), _ONE.sub("{}", match[0])))
-        position = match.end()
-    if position < len(text) or not parts:
-        parts.append(text[position:])
-    return tuple(parts)

@@ -31,7 +31,7 @@ class Reading:
     """What was read in a text, in which form it was found there, and what a reader should know about it.
 
     Notes are short and countable: "truncated", "corners swapped", "first of 3", "extra numbers", "four corners",
-    "width and height".
+    "width and height", "after an echoed prompt", "after the question".
     """
 
     answer: Answer | Unparsed
@@ -54,31 +54,71 @@ _ASCII_FORMS: dict[int, str] = {code: chr(code - 0xFEE0) for code in range(0xFF0
     0x2212: "-",
 }
 _MOST_TAGS = 1000
-_CHAT_START = re.compile(r"\s*+(?:<\|im_start\|>)?(?:system|user)[ \t]*+\n")
-_ASSISTANT = re.compile(r"(?:\n|<\|im_start\|>)assistant[ \t]*+(?:\n|$)")
+_BRACKET = re.compile(r"[\[({]")
+# The two ways a decoded chat looks: names on lines of their own (Qwen), or in capitals before a colon (LLaVA).
+_CHATS = (
+    (
+        re.compile(r"\s*+(?:<\|im_start\|>)?(?:system|user)[ \t]*+\n"),
+        re.compile(r"(?:\n|<\|im_start\|>)assistant[ \t]*+(?:\n|$)"),
+    ),
+    (re.compile(r"\s*+(?:A chat between [^\n]{0,300}? )?USER:"), re.compile(r"\bASSISTANT:")),
+)
 
 
 def in_ascii(text: str) -> str:
-    """The text with full-width digits and signs as ordinary ones."""
-    return text if text.isascii() else text.translate(_ASCII_FORMS)
-
-
-def answer_part(text: str) -> str:
-    """The text without an echoed chat in front of it, without thinking, and only what is in <answer> if that exists."""
-    text = _without_thinking(_after_the_prompt(text))
-    start = text.rfind("<answer>")
-    if start >= 0:
-        inside = text[start + len("<answer>") :].partition("</answer>")[0]
-        text = inside if inside.strip() else text
-    return text.strip()
-
-
-def _after_the_prompt(text: str) -> str:
-    """A decoded chat (lines "user", …, "assistant", …) without everything before the last answer."""
-    if not _CHAT_START.match(text):
+    """The text with full-width digits and signs as ordinary ones, and the Chinese names of the axes as x and y."""
+    if text.isascii():
         return text
-    ends = [match.end() for match in _ASSISTANT.finditer(text)]
-    return text[ends[-1] :] if ends else text
+    return text.translate(_ASCII_FORMS).replace("横坐标", " x ").replace("纵坐标", " y ")
+
+
+class Part(NamedTuple):
+    """The part of a text that can hold its answer, the notes of a reading of it, and why it is empty if it is."""
+
+    text: str
+    notes: tuple[str, ...]
+    empty: str
+
+
+def answer_part(text: str) -> Part:
+    """The text without an echoed chat in front of it, without thinking, and only what is in <answer> if that exists.
+
+    An echoed chat that ends before the assistant's turn has no answer: nothing of a prompt is ever one.
+    """
+    after = _after_the_prompt(text)
+    kept = _without_thinking(text if after is None else after)
+    start = kept.rfind("<answer>")
+    if start >= 0:
+        inside = kept[start + len("<answer>") :].partition("</answer>")[0]
+        kept = inside if inside.strip() else kept
+    if not text.strip():
+        empty = "the text is empty"
+    elif after is not None and not after.strip():
+        empty = "only the prompt is there, without an answer"
+    else:
+        empty = "nothing is left without the thinking"
+    return Part(kept.strip(), () if after is None else ("after an echoed prompt",), empty)
+
+
+def _after_the_prompt(text: str) -> str | None:
+    """What follows the last assistant's turn of a decoded chat, "" if there is none; None if the text is no chat."""
+    for begins, assistant in _CHATS:
+        if begins.match(text):
+            ends = [match.end() for match in assistant.finditer(text)]
+            return text[ends[-1] :] if ends else ""
+    return None
+
+
+def without_question(text: str, question: str) -> tuple[str, bool]:
+    """A reply without the question repeated in front of it, and whether it was there.
+
+    A question of a few letters is none: it could begin any answer.
+    """
+    wanted = question.replace("<image>", "").strip()
+    start = len(text) - len(text.lstrip())
+    if len(wanted) < 20 or not text.startswith(wanted, start):
+        return text, False
+    return text[start + len(wanted) :], True
 
 
 def _without_thinking(text: str) -> str:
@@ -112,6 +152,8 @@ def regions(text: str, tag: re.Pattern[str], *, one_each: bool) -> list[Region]:
             inside = [f"[{content}]" for content in inside]
             if text.endswith(inside[-1][1:-1]):  # the last tag was never closed
                 inside[-1] = inside[-1].removesuffix("]")
+        else:  # <point>205 34</point> needs no bracket: the tag is one
+            inside = [content if _BRACKET.search(content) else f"[{content}]" for content in inside]
         found.append(Region("\n".join(inside), "tags"))
     fenced = text.split("```")[1::2]
     if fenced:

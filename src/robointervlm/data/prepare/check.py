@@ -14,8 +14,8 @@ from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.reading import read_box
 from robointervlm.core.sample import ImageRef, Place, Sample
 from robointervlm.data import images
-from robointervlm.data.annotations import RecordProblem
-from robointervlm.data.records import Annotations, FieldError, RecordError, RefusedRecordError, pictures_of
+from robointervlm.data.annotations import FieldError, RecordProblem
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError, pictures_of
 from robointervlm.data.spec import DatasetSpec
 
 # How far outside the picture a coordinate may round to without being called outside, in pixels.
@@ -123,7 +123,8 @@ class _Checker:
                 yield "error", "images", found
             elif reference.size is not None and reference.size != found:
                 stated, real = (f"{size.width}x{size.height}" for size in (reference.size, found))
-                yield "error", "w", f"the record says {stated}, but the picture {reference.path} is {real}"
+                swapped = ": width and height are swapped" if reference.size == found[::-1] else ""
+                yield "error", "w", f"the record says {stated}, but the picture {reference.path} is {real}{swapped}"
 
     def _picture(self, reference: ImageRef) -> ImageSize | str:
         """The picture's size, or what is wrong with it; each picture is opened once."""

@@ -47,9 +47,11 @@ class PaperAggregate:
 _NOT_SCORED = PaperScore()
 # What the published scorers may raise for one record.
 _RAISED = (TypeError, AttributeError, IndexError, ValueError, OverflowError, RecursionError)
-_BOXES = ("contact_box", "current_box", "final_box", "gripper_det")
-_PATHS = ("traj", "traj_wo_init_pos")
+_BOXES = ("contact_box", "current_box", "final_box", "gripper_det", "any_box")
+_PATHS = ("traj", "traj_wo_init_pos", "any_traj")
 _LETTERS = (
+    "any_choice",
+    "any_decide",
     "contact_decide",
     "grasppose_choice",
     "grounding_choice",

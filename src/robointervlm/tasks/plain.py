@@ -1,0 +1,54 @@
+"""Kinds of answers without a benchmark: what predictions are scored as when nobody says which task they are of.
+
+They measure what the benchmark's tasks of the kind measure and feed no column of the published tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from robointervlm.core.answer import Answer, Points
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.reading import read_points
+from robointervlm.core.writing import write_answer
+from robointervlm.metrics.curves import hausdorff
+from robointervlm.metrics.penalty import diagonal
+from robointervlm.tasks.boxes import box_task
+from robointervlm.tasks.chat import TASKS as CHAT
+from robointervlm.tasks.choice import TASKS as CHOICES
+from robointervlm.tasks.decide import TASKS as DECISIONS
+from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.trajectory import TASKS as TRAJECTORIES
+
+
+def _distance(predicted: Answer, reference: Answer, _image: ImageSize | None) -> float:
+    assert isinstance(predicted, Points)
+    assert isinstance(reference, Points)
+    return hausdorff(predicted.array, reference.array)
+
+
+def _diagonal(_reference: Answer, image: ImageSize | None) -> float:
+    assert image is not None  # an answer with places has an image
+    return diagonal(image)
+
+
+def _plain(task: Task, name: str) -> Task:
+    return replace(task, name=name, stems=(), places_in_question=False, column="", told_apart=None)
+
+
+TASKS = (
+    box_task("any_box", "bbox_2d", stems=()),
+    _plain(TRAJECTORIES[0], "any_traj"),
+    Task(
+        name="any_points",
+        reading=read_points,
+        write=partial(write_answer, key="point_2d"),
+        # The farthest that a point is from the nearest of the other answer; of two single points, their distance.
+        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=_diagonal),),
+        max_new_tokens=256,
+    ),
+    _plain(CHOICES[0], "any_choice"),
+    _plain(DECISIONS[0], "any_decide"),
+    _plain(CHAT[0], "any_text"),
+)
