@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import ImageSize
+from robointervlm.evaluate.paper_column import paper_summary, quirk_counts
 from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
 from robointervlm.evaluate.scored import Scored
 from robointervlm.evaluate.slices import SLICES
@@ -125,15 +126,18 @@ class _TaskResults:
             "cut_short": sum(each.record.get("finish_reason") == "length" for each in mine),
             "clusters": len({each.cluster for each in mine}),
             "statuses": _counts(mine),
-            "metrics": self._summaries(rows, [each.cluster for each in mine]),
+            "quirks": quirk_counts([each.paper for each in mine]),
+            "metrics": self._summaries(rows, mine),
         }
 
-    def _summaries(self, rows: Sequence[int], clusters: Sequence[str]) -> list[dict[str, object]]:
+    def _summaries(self, rows: Sequence[int], mine: Sequence[Scored]) -> list[dict[str, object]]:
         columns = np.concatenate([self.readable[:, rows], self.charged[:, rows]])
-        intervals = cluster_intervals(list(columns), clusters, SEED)
+        intervals = cluster_intervals(list(columns), [each.cluster for each in mine], SEED)
+        published = [each.paper for each in mine]
         described = [_described(column, interval) for column, interval in zip(columns, intervals, strict=True)]
         return [
             _summary(metric, described[place], described[place + len(self.metrics)])
+            | {"paper": paper_summary(metric.name, published)}
             for place, metric in enumerate(self.metrics)
         ]
 

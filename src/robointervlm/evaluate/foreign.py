@@ -79,6 +79,12 @@ class Declared:
     resize_limits: tuple[int, int] = (MIN_PIXELS, MAX_PIXELS)
     names: FieldNames = FieldNames()
 
+    @property
+    def reference_format(self) -> str | None:
+        """What the references are in, by name; None if they are no places."""
+        found = self.reference_coordinates or self.coordinates
+        return None if found is None else found.value
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -280,6 +286,7 @@ class _Reader:
             **vars(requested),  # not asdict, which copies every point of every answer
             "processed_size": None if space is None or size is None else space.processed,
             "format": None if space is None else space.format.value,
+            "reference_format": self.declared.reference_format,
             "prompt": found.question,
             "history": [],
             "reply": found.prediction,

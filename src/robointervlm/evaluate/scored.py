@@ -9,6 +9,8 @@ from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import Reading, answer_from_json
 from robointervlm.core.writing import answer_to_json
+from robointervlm.evaluate.paper import PaperScore
+from robointervlm.evaluate.paper_column import published_score
 from robointervlm.evaluate.records import Requested, Status
 from robointervlm.runs.journal import Entry
 
@@ -41,6 +43,11 @@ class Scored:
         return ImageSize(*size) if isinstance(size, list | tuple) else None
 
     @cached_property
+    def paper(self) -> PaperScore | None:
+        """What the published scorer makes of it; None where it makes nothing."""
+        return published_score(self.requested, self.record, self.reference)
+
+    @cached_property
     def cluster(self) -> str:
         """What the interval resamples: the episode, or the question itself where none is known."""
         return cluster_of(self.requested.episode, self.requested.key)
@@ -65,4 +72,7 @@ def sample_entry(scored: Scored) -> dict[str, object]:
         "notes": [] if scored.reading is None else list(scored.reading.notes),
         "predicted": None if scored.predicted is None else answer_to_json(scored.predicted),
         "strict": dict(scored.values),
+        "paper": {} if scored.paper is None else dict(scored.paper.values),
+        "paper_counted": scored.paper is not None and scored.paper.counted,
+        "quirks": [] if scored.paper is None else list(scored.paper.quirks),
     }

@@ -5,17 +5,30 @@ The headline is DTW, the number of the published tables ("Trace").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from robointervlm.core.answer import Answer, Trajectory
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_trajectory
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.curves import Path, discrete_frechet, dtw, hausdorff, rmse
+from robointervlm.metrics.curves import (
+    Path,
+    discrete_frechet,
+    discrete_frechet_many,
+    dtw,
+    dtw_many,
+    hausdorff,
+    hausdorff_many,
+    rmse,
+    rmse_many,
+)
 from robointervlm.metrics.penalty import diagonal
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Case, Metric, Task
 
 _KEY = "future_traj"
 
@@ -46,11 +59,32 @@ def _diagonal_each(reference: Answer, image: ImageSize | None) -> float:
     return len(_path(reference)) * _one_diagonal(reference, image)
 
 
+Many = Callable[[list[Path], list[Path]], NDArray[np.float64]]
+
+
+def _between_all(distances: Many, cases: Sequence[Case]) -> list[float]:
+    found: list[float] = distances(
+        [_path(case.predicted) for case in cases], [_path(case.reference) for case in cases]
+    ).tolist()
+    return found
+
+
+def _all_rmse(cases: Sequence[Case]) -> list[float]:
+    prices = [_one_diagonal(case.reference, case.image) for case in cases]
+    return _between_all(partial(rmse_many, missing=prices), cases)
+
+
+def _metric(name: str, one: Callable[[Path, Path], float], many: Many) -> Metric:
+    penalty = _diagonal_each if name == "DTW" else _one_diagonal
+    alike = partial(_between_all, many)
+    return Metric(name, "lower", partial(_between, one), worst=None, penalty=penalty, measure_many=alike)
+
+
 _METRICS = (
-    Metric("DTW", "lower", partial(_between, dtw), worst=None, penalty=_diagonal_each),
-    Metric("Frechet", "lower", partial(_between, discrete_frechet), worst=None, penalty=_one_diagonal),
-    Metric("Hausdorff", "lower", partial(_between, hausdorff), worst=None, penalty=_one_diagonal),
-    Metric("RMSE", "lower", _rmse, worst=None, penalty=_one_diagonal),
+    _metric("DTW", dtw, dtw_many),
+    _metric("Frechet", discrete_frechet, discrete_frechet_many),
+    _metric("Hausdorff", hausdorff, hausdorff_many),
+    Metric("RMSE", "lower", _rmse, worst=None, penalty=_one_diagonal, measure_many=_all_rmse),
 )
 
 _TRAJ = Task(
