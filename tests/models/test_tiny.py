@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.tiny import SPECIAL_TOKENS, TinySize, tiny_model, tiny_tokenizer
-from tiny_models import SIZE, TEXTS, fresh_model, shared_model
+from tiny_models import TEXTS, fresh_model, shared_model
 
 
 def test_it_is_the_class_of_the_real_one():
@@ -54,7 +54,10 @@ def test_the_default_size_is_the_one_of_the_demo():
     assert 0.7e6 < sum(parameter.numel() for parameter in model.network.parameters()) < 1.5e6
 
 
-def test_the_rotary_pairs_are_shared_as_in_the_real_model():
-    # 3B and 7B: 16, 24 and 24 of 64 pairs; here 16 pairs.
-    assert shared_model().network.config.text_config.rope_parameters["mrope_section"] == [4, 6, 6]
-    assert SIZE.language_width // SIZE.heads // 2 == 16
+def test_height_and_width_share_most_rotary_pairs_and_some_stand_still():
+    # Five in sixteen pairs each; of the other six two tell the order of a text, four match whatever the distance.
+    rotary = shared_model().network.model.language_model.rotary_emb
+    assert rotary.mrope_section == [6, 5, 5]
+    frequencies = [round(frequency, 3) for frequency in rotary.inv_freq.tolist()]
+    cells = [1.0, 0.562, 0.316, 0.178, 0.1]
+    assert frequencies == [0.001, 0.001, 0.001, 0.001, 0.3, 1.0, *cells, *cells]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -233,6 +234,9 @@ def build(  # noqa: PLR0913 - one per option
     ] = "sim",
     size: Annotated[str, typer.Option("--size", help="Width x height of the pictures.")] = "196x112",
     frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
+    colours: Annotated[
+        str | None, typer.Option("--colours", help="Colours of the objects, such as red,blue; by default all six.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
 ) -> None:
     """Make a dataset of simulated episodes in the published layout. Run again, it finishes what was interrupted.
@@ -246,6 +250,8 @@ def build(  # noqa: PLR0913 - one per option
     if source != "sim":
         raise RecipeError(f"--source {source} is not known; `sim` is, the simulated tabletop.")
     config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
+    if colours is not None:
+        config = replace(config, colours=tuple(colours.split(",")))
     report = build_episodes(config, out, workers=workers, console=_console(stderr=True))
     table = Table("split", "task", "records", title=f"{report.made} episodes made, {report.reused} found ready")
     for split, counts in report.records.items():

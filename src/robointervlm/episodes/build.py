@@ -29,6 +29,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, ExhaustedError
 from robointervlm.episodes.episode import as_json
 from robointervlm.episodes.questions import records
+from robointervlm.episodes.sim.scene import COLOURS
 from robointervlm.episodes.sim.simulate import SimConfig, simulate
 from robointervlm.episodes.sim.stage import load_mujoco
 
@@ -67,6 +68,7 @@ class BuildConfig:
     size: ImageSize = ImageSize(196, 112)
     frames: int = 6
     failure_share: float = 0.15
+    colours: tuple[str, ...] = tuple(COLOURS)
 
     def __post_init__(self) -> None:
         counts = (self.train_episodes, self.val_episodes)
@@ -82,6 +84,10 @@ class BuildConfig:
             )
         if self.frames < 2 or not 0 <= self.failure_share <= 1:
             raise DataError(f"{self.frames} frames, failure share {self.failure_share}: at least 2, and 0 to 1.")
+        if unknown := [colour for colour in self.colours if colour not in COLOURS]:
+            raise DataError(f"colour '{unknown[0]}' is not known; objects can be {', '.join(COLOURS)}.")
+        if len(set(self.colours)) < 2 or len(set(self.colours)) < len(self.colours):
+            raise DataError(f"colours {', '.join(self.colours)}: two different ones at least, each once.")
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -93,7 +99,12 @@ class BuildConfig:
             "size": list(self.size),
             "frames": self.frames,
             "failure_share": self.failure_share,
+            "colours": list(self.colours),
         }
+
+
+def _sim(config: BuildConfig) -> SimConfig:
+    return SimConfig(config.size, config.frames, config.failure_share, config.colours)
 
 
 @dataclass(frozen=True)
@@ -206,7 +217,7 @@ def _single_threaded_children() -> Iterator[None]:
 
 def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> None:
     """Simulates one episode and writes its pictures, then its shard, which says that it is complete."""
-    episode = simulate(config.seed, number, SimConfig(config.size, config.frames, config.failure_share))
+    episode = simulate(config.seed, number, _sim(config))
     pictures = []
     for frame in episode.frames:
         path = f"Generation/image/{split}/sim/{episode.id}/{frame.index:03d}.png"

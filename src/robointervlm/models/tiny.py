@@ -38,6 +38,8 @@ SPECIAL_TOKENS = [
     "<|video_pad|>",
 ]
 
+MAX_POSITIONS = 32768
+
 # How Qwen2.5 cuts text before merging bytes: contractions, words with their space, single digits, punctuation, breaks.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -83,7 +85,6 @@ class TinySize(BaseModel):
     vision_width: int = 96
     vision_layers: int = 2
     vision_heads: int = 3
-    rope_theta: float = 10.0
     initializer_range: float = 0.06
     vocabulary: int = 448
 
@@ -119,7 +120,7 @@ def tiny_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizer
         pad_token="<|endoftext|>",  # noqa: S106
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
-        model_max_length=32768,
+        model_max_length=MAX_POSITIONS,
     )
     return made
 
@@ -138,9 +139,43 @@ def tiny_model(texts: Iterable[str], size: TinySize, *, seed: int, max_pixels: i
     )
 
 
+# The frequencies of the rotary pairs, in radians per position.
+_STILL = 0.001
+_ORDER = (0.3, 1.0)
+_NEAREST, _FARTHEST = 1.0, 0.1
+
+
+def _rotary(pairs: int) -> dict[str, Any]:
+    """Multimodal rotary positions for a picture of a few tokens and texts of a few dozen.
+
+    A real model has pairs of every frequency on a head of 128; with 32 the usual geometric series leaves a head either
+    without a sense of place or without one of content: pairs that turn with every token match nothing once the question
+    is a word longer. So five in sixteen pairs each are for height and width and tell single cells apart, two are for
+    the order of a text, and the rest stand still and match by content. (Written as LongRoPE's factors, which is how the
+    config of any Qwen2.5-VL can hold frequencies of its own.)
+    """
+    spatial = pairs * 5 // 16
+    time = pairs - 2 * spatial
+    turning = _ORDER[-min(2, time) :]
+    cells = [_NEAREST * (_FARTHEST / _NEAREST) ** (i / max(1, spatial - 1)) for i in range(spatial)]
+    wanted = [*[_STILL] * (time - len(turning)), *turning, *cells, *cells]
+    theta = 10.0
+    factors = [theta ** (-i / pairs) / frequency for i, frequency in enumerate(wanted)]
+    return {
+        "rope_type": "longrope",
+        "rope_theta": theta,
+        "short_factor": factors,
+        "long_factor": factors,
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": MAX_POSITIONS,
+        "mrope_section": [time, spatial, spatial],
+    }
+
+
 def _config(size: TinySize, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    head = size.language_width // size.heads // 2
+    rotary = _rotary(size.language_width // size.heads // 2)
     config: Any = Qwen2_5_VLConfig
     made: Qwen2_5_VLConfig = config(
         text_config={
@@ -151,18 +186,13 @@ def _config(size: TinySize, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLCon
             "num_attention_heads": size.heads,
             "num_key_value_heads": size.key_value_heads,
             "rms_norm_eps": 1e-6,
-            "max_position_embeddings": 32768,
+            "max_position_embeddings": MAX_POSITIONS,
             "initializer_range": size.initializer_range,
             "use_cache": True,
             "bos_token_id": None,
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
-            # A quarter of the rotary pairs for time, the rest for height and width, as in the 3B and 7B models.
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": size.rope_theta,
-                "mrope_section": [head - 2 * (head * 3 // 8), head * 3 // 8, head * 3 // 8],
-            },
+            "rope_parameters": rotary,
         },
         vision_config={
             "depth": size.vision_layers,

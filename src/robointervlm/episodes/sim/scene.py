@@ -156,32 +156,35 @@ def _colour(values: Array) -> Colour:
     return red, green, blue
 
 
-def draw_things(rng: Generator, camera: Camera, *, objects: int, containers: int) -> tuple[Thing, ...] | None:
+def draw_things(
+    rng: Generator, camera: Camera, *, objects: int, containers: int, colours: tuple[str, ...] = tuple(COLOURS)
+) -> tuple[Thing, ...] | None:
     """Things of different colours that stand apart from each other, wholly in the picture; None if they do not fit.
 
-    A colour then names one thing, and so does a name.
+    A colour then names one thing, and so does a name. Objects take theirs from ``colours``, of which there are enough.
     """
-    colours: set[str] = set()
+    taken: set[str] = set()
     placed: list[Thing] = []
     for number in range(containers + objects):
-        thing = _draw_thing(rng, container=number < containers)
-        while thing.colour in colours:
-            thing = _draw_thing(rng, container=number < containers)
+        palette = tuple(CONTAINER_COLOURS) if number < containers else colours
+        thing = _draw_thing(rng, palette, container=number < containers)
+        while thing.colour in taken:
+            thing = _draw_thing(rng, palette, container=number < containers)
         found = _find_place(rng, thing, placed, camera)
         if found is None:
             return None
-        colours.add(thing.colour)
+        taken.add(thing.colour)
         placed.append(found)
     # Containers were placed first because they are large; the order must not tell which thing is which.
     return tuple(placed[i] for i in rng.permutation(len(placed)))
 
 
-def _draw_thing(rng: Generator, *, container: bool) -> Thing:
-    palette = CONTAINER_COLOURS if container else COLOURS
+def _draw_thing(rng: Generator, palette: tuple[str, ...], *, container: bool) -> Thing:
     shapes = CONTAINERS if container else GRASPABLE
-    colour = list(palette)[rng.integers(len(palette))]
+    colour = palette[rng.integers(len(palette))]
     shape = shapes[rng.integers(len(shapes))]
-    rgb = _colour(np.array(palette[colour]) * rng.uniform(0.88, 1.08))
+    known = CONTAINER_COLOURS if container else COLOURS
+    rgb = _colour(np.array(known[colour]) * rng.uniform(0.88, 1.08))
     return Thing(colour, shape, rgb, _draw_size(rng, shape), (0.0, 0.0, 0.0), rng.uniform(-np.pi, np.pi))
 
 

@@ -13,7 +13,7 @@ from robointervlm.episodes.sim.arm import OutOfReachError
 from robointervlm.episodes.sim.motion import Motion, Step
 from robointervlm.episodes.sim.plans import Failure, Plan, draw_failure, draw_plan, push_direction
 from robointervlm.episodes.sim.render import render
-from robointervlm.episodes.sim.scene import Scene, draw_camera, draw_look, draw_things
+from robointervlm.episodes.sim.scene import COLOURS, Scene, draw_camera, draw_look, draw_things
 from robointervlm.episodes.sim.skills import perform
 from robointervlm.episodes.sim.stage import Pose, Stage
 
@@ -25,11 +25,15 @@ ATTEMPTS = 500
 
 @dataclass(frozen=True)
 class SimConfig:
-    """What every episode of one data set has in common."""
+    """What every episode of one data set has in common.
+
+    There are three or four objects in a scene, each of another one of the ``colours``; fewer if there are fewer.
+    """
 
     size: ImageSize = ImageSize(196, 112)
     frames: int = 6
     failure_share: float = 0.15
+    colours: tuple[str, ...] = tuple(COLOURS)
 
 
 def simulate(seed: int, number: int, config: SimConfig) -> Episode:
@@ -52,7 +56,8 @@ def _attempt(
 ) -> Episode | None:
     camera = draw_camera(rng, config.size)
     containers = 1 if skill == "place" else int(rng.integers(2))
-    things = draw_things(rng, camera, objects=int(rng.integers(3, 5)), containers=containers)
+    objects = min(int(rng.integers(3, 5)), len(config.colours))
+    things = draw_things(rng, camera, objects=objects, containers=containers, colours=config.colours)
     if things is None:
         return None
     scene = Scene(things, camera, draw_look(rng, camera))
