@@ -187,7 +187,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     return given
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse whose errors are ours, and in which a flag is written in full."""
 
     def __init__(self, script: str, description: str) -> None:
@@ -238,9 +238,9 @@ def _write_documented_log(run_folder: Path, folder: Path, model_name: str, task_
         sys.stdout.write(f"{path}\n")
 
 
-def _evaluation_parser(*, language: bool) -> _Parser:
+def _evaluation_parser(*, language: bool) -> Parser:
     script = "evaluation_intermediate_lang.py" if language else "evaluation_intermediate.py"
-    parser = _Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
+    parser = Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
     parser.add_argument("--model_path", required=True, help="a checkpoint folder, or a model id with --family")
     parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
     parser.add_argument(
@@ -290,7 +290,7 @@ def infer(arguments: Sequence[str]) -> int:
     """Answers one question as the documented `infer.py` does; the exit code."""
     from robointervlm.cli.main import run
 
-    parser = _Parser("infer.py", "Ask a model one question about pictures.")
+    parser = Parser("infer.py", "Ask a model one question about pictures.")
     parser.add_argument("--model_type", required=True, choices=("qwen", "llava"))
     parser.add_argument("--model_path", required=True)
     parser.add_argument("--prompt", required=True)
