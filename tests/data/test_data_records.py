@@ -407,3 +407,29 @@ def test_a_planning_record_that_names_no_kind_is_of_its_datasets_task(read: Read
 
 def test_other_tasks_do_not_look_at_the_id(read: Read) -> None:
     assert read(planning_record("7_Planning_Task_1", "a"), task="chat")[0].task == "chat"
+
+
+# --- a part of a file ----------------------------------------------------------------------------------------------
+
+
+def test_where_takes_the_records_that_have_one_of_the_values(read: Read) -> None:
+    records = [
+        box_record(id=str(number), skill=skill) for number, skill in enumerate(["push", "pick", "place", "pick"])
+    ]
+    dataset = read(*records, where={"skill": ["pick", "place"]})
+    assert [sample.id for sample in dataset] == ["1", "2", "3"]
+    assert [sample.id for sample in pickle.loads(pickle.dumps(dataset))] == ["1", "2", "3"]
+
+
+def test_a_wrong_record_of_a_part_is_named_by_its_place_in_the_file(read: Read) -> None:
+    dataset = read(
+        box_record(id="1", skill="push"), box_record("nowhere", id="2", skill="pick"), where={"skill": ["pick"]}
+    )
+    with pytest.raises(RecordError) as caught:
+        dataset[0]
+    assert caught.value.problem.record == 1
+
+
+def test_a_part_that_holds_nothing_is_refused_by_name(read: Read) -> None:
+    with pytest.raises(DataError, match="skill = fly"):
+        read(box_record(skill="push"), where={"skill": ["fly"]})

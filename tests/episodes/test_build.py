@@ -138,6 +138,8 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         ({"train_episodes": 1_000_001}, "1000001 episodes"),
         ({"train_episodes": 1, "size": ImageSize(100, 50)}, r"\(100, 50\) is too small"),
         ({"train_episodes": 1, "frames": 1}, "1 frames"),
+        ({"train_episodes": 1, "colours": ("red", "mauve")}, "colour 'mauve' is not known"),
+        ({"train_episodes": 1, "colours": ("red",)}, "two different ones"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):

@@ -140,3 +140,10 @@ def test_every_intermediate_representation_is_written_out(successes):
 def test_pictures_have_the_size_asked_for():
     episode = simulate(0, 0, SimConfig(ImageSize(320, 180), frames=2))
     assert episode.frames[0].picture.shape == (180, 320, 3)
+
+
+def test_objects_take_the_colours_asked_for_and_no_others():
+    for number in range(4):
+        episode = simulate(11, number, SimConfig(frames=2, colours=("red", "blue")))
+        objects = [name for name in episode.frames[0].things if name.split()[1] not in ("plate", "bowl", "tray")]
+        assert sorted(name.split()[0] for name in objects) == ["blue", "red"]

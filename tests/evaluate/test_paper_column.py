@@ -33,7 +33,7 @@ def test_the_reference_is_handed_over_in_the_models_units():
 
 
 def test_integers_cut_off_are_a_named_quirk():
-    # [[69, 95], [184, 167]] is [[71.7, 101.8], [191.2, 178.9]] in pixels; the release cuts its own answer to whole ones.
+    # [[69, 95], [184, 167]] is [[71.7, 101.8], [191.2, 178.9]] in pixels; the release cuts its own answer off.
     answer = {"box": [69 * 320 / 308, 95 * 180 / 168, 184 * 320 / 308, 167 * 180 / 168]}
     scored = score_one(asked(answer=answer), replied('{"current_bbox": [[69, 95], [184, 167]]}'))
     assert scored.values["IoU"] == pytest.approx(1, abs=0.02)

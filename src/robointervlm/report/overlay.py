@@ -11,7 +11,7 @@ from typing import Literal
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from robointervlm.core.answer import Answer, Box, Points, Trajectory, Unparsed
+from robointervlm.core.answer import Answer, Box, Points, Region, Trajectory, Unparsed
 from robointervlm.core.coordinates import Point
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Picture
@@ -34,6 +34,8 @@ def in_words(answer: Answer | None) -> str:
     """A short form of an answer; places in whole pixels."""
     if answer is None:
         return ""
+    if isinstance(answer, Region):
+        return f"a region of {answer.area} px"
     if not can_be_drawn(answer):
         return str(next(iter(vars(answer).values())))
     points = points_of(answer)
