@@ -38,4 +38,5 @@ stage 6_yellow "$OUT/data" grounding_red%36,grounding_blue%36,grounding_green%36
 stage 7_orange "$OUT/data" \
     grounding_red%29,grounding_blue%29,grounding_green%29,grounding_purple%29,grounding_yellow%29,grounding_orange 400
 stage 8_all "$OUT/data" sim_grounding_train 3000 optim.schedule=cosine
+stage 9_again "$OUT/data" sim_grounding_train 3000 optim.schedule=cosine run.seed=1
 echo "The model is $previous. Into the package: cp $previous/* src/robointervlm/assets/tiny-grounding/"
