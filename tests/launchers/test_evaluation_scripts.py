@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from robointervlm.cli.documented import evaluate, script
+from robointervlm.cli.documented import evaluate, manipulation_task, script
 from robointervlm.core.errors import RecipeError
 from scripted_benchmark import ROOT, make_benchmark, make_model
 
@@ -203,3 +203,10 @@ def test_a_script_turns_an_error_into_a_line_and_an_exit_code(capsys):
         script(evaluate, ["--typ", "traj"], EVAL, language=True)
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("error: evaluation_intermediate_lang.py: ")
+
+
+@pytest.mark.parametrize(
+    "kind, task", [("bbox", "grounding"), ("point", "contact_point"), ("traj", "traj"), ("contact_box", "contact_box")]
+)
+def test_the_box_script_takes_the_short_types_too(kind, task):
+    assert manipulation_task(kind, "eval_data.json") == task

@@ -259,10 +259,16 @@ def _evaluation_parser(*, language: bool) -> Parser:
     return parser
 
 
+# The types of the language script, which both scripts take.
+_SHORT_TYPES = ("qa", "bbox", "traj", "point")
+
+
 def manipulation_task(kind: str, json_path: str) -> str:
     """The task of `--type`, or of the published file's name where it is not given."""
     from robointervlm.tasks import task_for_stem, task_named
 
+    if kind in _SHORT_TYPES:
+        return language_task(kind, json_path)
     return (task_named(kind) if kind else task_for_stem(Path(json_path).stem)).name
 
 
