@@ -61,6 +61,14 @@ def test_an_imported_record_is_scored_as_it_was():
     assert scored.paper.values["IoU"] == 1
 
 
+def test_an_imported_record_without_a_readable_reference_has_a_published_number_all_the_same():
+    foreign = {"id": "droid_1", "pred": "[[1, 2]]", "gt": "nowhere", "image_size": [320, 180]}
+    record = replied("[[1, 2]]", "input_error", foreign=foreign, reference_format="resized")
+    scored = score_one(asked("traj", None, "nowhere"), record)
+    assert (scored.status, scored.values) == ("input_error", {})
+    assert (scored.paper.values, scored.paper.counted) == ({"DTW": 0}, False)
+
+
 def test_the_published_mean_is_over_what_it_counts():
     scores = [PaperScore({"DTW": 0.0}, counted=False), PaperScore({"DTW": 8.0}, counted=True), None]
     assert paper_summary("DTW", scores) == {"mean": 8.0, "n": 1}

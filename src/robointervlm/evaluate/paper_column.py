@@ -26,12 +26,11 @@ _SOURCES = {
 
 def published_score(requested: Requested, record: Entry, reference: Answer | None) -> PaperScore | None:
     """The published result of one answer; None where there is no answer, no reference, or no published scorer."""
-    if record.get("status") not in ("ok", "unparsable"):
-        return None
     foreign = record.get("foreign")
     if isinstance(foreign, Mapping):
+        # Whatever we make of it: the published scorer has a number for records without a readable reference, too.
         return _scored(requested.task, foreign, _source(record))
-    if reference is None:
+    if record.get("status") not in ("ok", "unparsable") or reference is None:
         return None
     space = space_of(record)
     text = requested.raw_answer if space is None else task_named(requested.task).write(reference, space)
