@@ -18,6 +18,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
+from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
 
@@ -33,13 +34,17 @@ class Encoded(NamedTuple):
 
 @dataclass
 class Batch:
-    """Right-padded samples. No attention mask: under a causal mask, padding on the right changes nothing before it."""
+    """Right-padded samples, or one packed row if there are `segments`.
+
+    No attention mask: under a causal mask, padding on the right changes nothing before it.
+    """
 
     ids_BL: Tensor
     labels_BL: Tensor
     positions_3BL: Tensor
     patches_PC: Tensor | None
     grids_N3: Tensor | None
+    segments: Segments | None = None
 
     @property
     def supervised(self) -> int:
@@ -58,6 +63,7 @@ class Batch:
             self.positions_3BL.to(device),
             None if self.patches_PC is None else self.patches_PC.to(device),
             None if self.grids_N3 is None else self.grids_N3.to(device),
+            self.segments,
         )
 
 
@@ -107,7 +113,7 @@ class Encoder:
             ids_BL[row, :end] = torch.from_numpy(sample.ids)
             labels_BL[row, :end] = torch.from_numpy(sample.labels)
             positions_3BL[:, row, :end] = self.positions(sample.ids, sample.grids)
-        return Batch(ids_BL, labels_BL, positions_3BL, *_vision(samples))
+        return Batch(ids_BL, labels_BL, positions_3BL, *vision(samples))
 
     def blank(self) -> Batch:
         """A batch of padding without a label: takes part in everything and teaches nothing."""
@@ -128,7 +134,7 @@ class Encoder:
             # Without it the positions silently fall back to one dimension.
             "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
         }
-        patches_PC, grids_N3 = _vision(prompts)
+        patches_PC, grids_N3 = vision(prompts)
         if patches_PC is not None and grids_N3 is not None:
             inputs |= {"pixel_values": patches_PC, "image_grid_thw": grids_N3}
         return inputs
@@ -150,7 +156,7 @@ class Encoder:
         return [array for array, _ in pairs], [grid for _, grid in pairs]
 
 
-def _vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
+def vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
     """The patches and grids of all pictures, in order; None where there is no picture at all."""
     all_patches = [array for sample in samples for array in sample.patches]
     if not all_patches:
