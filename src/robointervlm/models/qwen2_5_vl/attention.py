@@ -58,8 +58,11 @@ class Segments:
         ]
 
     def varlen(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int, int]:
-        """For a kernel of variable lengths: the places of the keys, where queries and keys of each segment begin
-        (int32, one more than there are segments), the most queries and the most keys of a segment."""
+        """What a kernel of variable lengths takes.
+
+        The places of the keys; where queries and keys of each segment begin (int32, one more than there are segments);
+        the most queries and the most keys of a segment.
+        """
         queries = torch.tensor([0, *(part.length for part in self.parts)])
         keys = torch.tensor([0, *(part.prefix + part.length for part in self.parts)])
         return (
@@ -71,7 +74,7 @@ class Segments:
         )
 
 
-def packed_attention(
+def packed_attention(  # noqa: PLR0913 - the signature is transformers'
     module: torch.nn.Module,
     query_BHLD: Tensor,
     key_BGLD: Tensor,
@@ -95,15 +98,13 @@ def packed_attention(
     # Heads repeated once per layer: sdpa's own way of sharing them leaves the fast kernel on a CPU.
     repeats = query_BHLD.shape[1] // key_BGLD.shape[1]
     key_BHLD, value_BHLD = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key_BGLD, value_BGLD))
-    pieces = [
-        _one_segment(part, query_BHLD, key_BHLD, value_BHLD, scale=scale, dropout=dropout) for part in segments.parts
-    ]
+    pieces = [_one_segment(part, (query_BHLD, key_BHLD, value_BHLD), scale, dropout) for part in segments.parts]
     return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _one_segment(
-    part: Segment, query_BHLD: Tensor, key_BHLD: Tensor, value_BHLD: Tensor, *, scale: float | None, dropout: float
-) -> Tensor:
+def _one_segment(part: Segment, heads: tuple[Tensor, Tensor, Tensor], scale: float | None, dropout: float) -> Tensor:
+    """What the tokens of one segment attend to, of queries, keys and values of the row, each (B, H, L, D)."""
+    query_BHLD, key_BHLD, value_BHLD = heads
     query = query_BHLD[:, :, part.start : part.end]
     key, value = (_seen(part, tensor) for tensor in (key_BHLD, value_BHLD))
     # sdpa aligns its causal edge top left. Behind a prefix it has to be bottom right, which takes a mask, but one of

@@ -88,13 +88,13 @@ class Encoder:
 
     def encode(self, messages: Sequence[Message], pictures: Iterable[Picture]) -> Encoded:
         """A conversation with answers, ready for a batch."""
-        pixels, grids = self._pixels(pictures)
+        pixels, grids = self.pixels(pictures)
         tokens = self.chat.supervised(messages, grids)
         return Encoded(tokens.ids, tokens.labels, pixels, grids)
 
     def encode_prompt(self, prompt: Prompt) -> Encoded:
         """A conversation that waits for an answer; nothing in it is labelled."""
-        pixels, grids = self._pixels(prompt.pictures)
+        pixels, grids = self.pixels(prompt.pictures)
         ids = self.chat.prompt(prompt.messages, grids)
         return Encoded(ids, np.full_like(ids, IGNORED), pixels, grids)
 
@@ -151,7 +151,8 @@ class Encoder:
     # get_rope_index reads its object's config and calls this method; it needs no weights.
     get_vision_position_ids = Qwen2_5_VLModel.get_vision_position_ids
 
-    def _pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
+    def pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
+        """The patches, each of shape (P, C), and the grid of each picture."""
         pairs = [patches(picture, self.limits) for picture in pictures]
         return [array for array, _ in pairs], [grid for _, grid in pairs]
 
