@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from robointervlm.core.prompt import Decoding, Message, Prompt
-from robointervlm.models.qwen2_5_vl.attention import Segment, Segments, use_packed_attention
+from robointervlm.models.qwen2_5_vl.attention import (
+    Segment,
+    Segments,
+    _by_varlen_kernel,
+    packed_attention,
+    use_packed_attention,
+)
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.models.qwen2_5_vl.packed import packed, shareable, shared_prefix
@@ -195,6 +202,34 @@ def test_the_kernel_of_variable_lengths_gets_the_prefix_before_each_branch():
     assert queries.tolist() == [0, 2, 3, 6, 8]
     assert keys.tolist() == [0, 2, 5, 10, 12]
     assert (most_queries, most_keys) == (3, 5)
+
+
+def plain_varlen(query, key, value, query_starts, key_starts, *most, scale, window_size, enable_gqa):
+    """What the documentation of torch's kernel says, one query after the other in plain arithmetic."""
+    assert window_size == (-1, 0)
+    repeats = query.shape[1] // key.shape[1]
+    assert enable_gqa == (repeats > 1)
+    output = torch.empty_like(query)
+    queries, keys = query_starts.tolist(), key_starts.tolist()
+    for (first, last), (start, end) in zip(pairwise(queries), pairwise(keys), strict=True):
+        assert (last - first <= most[0], end - start <= most[1]) == (True, True)
+        for place in range(first, last):
+            seen = end - (last - 1 - place)
+            for head in range(query.shape[1]):
+                weights = torch.softmax(key[start:seen, head // repeats] @ query[place, head] * scale, dim=0)
+                output[place, head] = weights @ value[start:seen, head // repeats]
+    return output
+
+
+def test_the_kernel_of_variable_lengths_is_asked_for_what_the_segments_give(monkeypatch):
+    # The kernel itself runs on a GPU only; what it is given and what is made of its answer is the same anywhere.
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", plain_varlen)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn((1, heads, 12, 8), generator=generator) for heads in (4, 2, 2))
+    parts = (Segment(0, 3), Segment(3, 4, 0, 3), Segment(4, 8, 0, 3), Segment(8, 10), Segment(10, 12, 8, 10))
+    by_segments, _ = packed_attention(torch.nn.Module(), query, key, value, None, segments=Segments(parts), scaling=0.3)
+    by_kernel = _by_varlen_kernel(query, key, value, Segments(parts), 0.3)
+    torch.testing.assert_close(by_kernel, by_segments, rtol=0, atol=1e-6)
 
 
 def test_a_model_that_takes_packed_rows_answers_as_before(model):

@@ -8,9 +8,9 @@ Shape suffixes: B batch (1), H heads, G key-value heads, L tokens of the row, K 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,11 +41,26 @@ class Segment:
         return self.prefix_end - self.prefix_start
 
 
+class Varlen(NamedTuple):
+    """What a kernel of variable lengths takes.
+
+    The places of the keys, shape (K,); where the queries and keys of each segment begin, int32, one more than there
+    are segments; the most queries and the most keys of a segment.
+    """
+
+    places: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
+    most_queries: int
+    most_keys: int
+
+
 @dataclass(frozen=True)
 class Segments:
     """The segments of one row, in order, without a gap between them."""
 
     parts: tuple[Segment, ...]
+    _on: dict[torch.device, Varlen] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def _keys(self) -> list[int]:
@@ -57,21 +72,19 @@ class Segments:
             for place in run
         ]
 
-    def varlen(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int, int]:
-        """What a kernel of variable lengths takes.
-
-        The places of the keys; where queries and keys of each segment begin (int32, one more than there are segments);
-        the most queries and the most keys of a segment.
-        """
-        queries = torch.tensor([0, *(part.length for part in self.parts)])
-        keys = torch.tensor([0, *(part.prefix + part.length for part in self.parts)])
-        return (
-            torch.tensor(self._keys, device=device),
-            queries.cumsum(0).to(device, torch.int32),
-            keys.cumsum(0).to(device, torch.int32),
-            int(queries.max()),
-            int(keys.max()),
-        )
+    def varlen(self, device: torch.device) -> Varlen:
+        """What a kernel of variable lengths takes; made once for all layers."""
+        if device not in self._on:
+            queries = torch.tensor([0, *(part.length for part in self.parts)])
+            keys = torch.tensor([0, *(part.prefix + part.length for part in self.parts)])
+            self._on[device] = Varlen(
+                torch.tensor(self._keys, device=device),
+                queries.cumsum(0).to(device, torch.int32),
+                keys.cumsum(0).to(device, torch.int32),
+                int(queries.max()),
+                int(keys.max()),
+            )
+        return self._on[device]
 
 
 def packed_attention(  # noqa: PLR0913 - the signature is transformers'
@@ -93,7 +106,8 @@ def packed_attention(  # noqa: PLR0913 - the signature is transformers'
     if query_BHLD.shape[0] != 1 or query_BHLD.shape[2] != segments.parts[-1].end:
         raise ValueError(f"segments end at {segments.parts[-1].end}, the row is {tuple(query_BHLD.shape)} (B, H, L, D)")
     scale, dropout = settings.get("scaling"), float(settings.get("dropout", 0.0))
-    if query_BHLD.is_cuda and not dropout:
+    # The kernel has no float32 and no dropout.
+    if query_BHLD.is_cuda and value_BGLD.dtype in {torch.bfloat16, torch.float16} and not dropout:
         return _by_varlen_kernel(query_BHLD, key_BGLD, value_BGLD, segments, scale), None
     # Heads repeated once per layer: sdpa's own way of sharing them leaves the fast kernel on a CPU.
     repeats = query_BHLD.shape[1] // key_BGLD.shape[1]
@@ -131,11 +145,14 @@ def _by_varlen_kernel(
     """All segments in one call of torch's own kernel, whose causal edge is bottom right; it has run on no GPU yet."""
     from torch.nn.attention.varlen import varlen_attn  # older versions of torch have it not
 
-    places, starts_q, starts_k, most_q, most_k = segments.varlen(query_BHLD.device)
-    query_LHD = query_BHLD[0].transpose(0, 1).contiguous()
-    key_KGD, value_KGD = (tensor[0].transpose(0, 1)[places] for tensor in (key_BGLD, value_BGLD))
+    varlen = segments.varlen(query_BHLD.device)
+    # Under autocast the rotary product is float32 and the values are not; the kernel wants one precision.
+    query_LHD = query_BHLD[0].transpose(0, 1).to(value_BGLD.dtype).contiguous()
+    key_KGD, value_KGD = (
+        tensor[0].transpose(0, 1).to(value_BGLD.dtype)[varlen.places] for tensor in (key_BGLD, value_BGLD)
+    )
     attended: Any = varlen_attn(
-        *(query_LHD, key_KGD, value_KGD, starts_q, starts_k, most_q, most_k),
+        *(query_LHD, key_KGD, value_KGD, *varlen[1:]),
         scale=scale,
         window_size=(-1, 0),
         enable_gqa=query_LHD.shape[1] != key_KGD.shape[1],
