@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.qwen2_5_vl.attention import (
@@ -129,6 +131,44 @@ def test_the_loss_and_every_gradient_are_the_sums_of_the_separate_ones(model, gr
         # Relative to the parameter's own gradient; where that is all but zero, to the whole model's.
         scale = max(float(separate[name].abs().max()), 1e-2 * largest)
         assert float((gradient - separate[name]).abs().max()) <= 1e-5 * scale, name
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.permutations(range(len(QUESTIONS))), st.integers(1, 4)), min_size=1, max_size=3
+    )
+)
+@settings(max_examples=15, deadline=None)
+def test_any_grouping_has_the_loss_of_its_conversations_alone(model, drawn):
+    # Each group: how many pictures, which questions, how many of them.
+    groups = [
+        [
+            asked(model, *QUESTIONS[index], *[noise(84, 56 + 28 * each, each) for each in range(pictures)])
+            for index in order[:count]
+        ]
+        for pictures, order, count in drawn
+    ]
+    with torch.no_grad():
+        together = float(SupervisedLoss(model.network)(packed(model.encoder, groups)))
+        alone = [
+            float(SupervisedLoss(shared_model().network)(model.encoder.batch([each])))
+            for group in groups
+            for each in group
+        ]
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+
+
+def test_in_bfloat16_the_loss_is_that_of_the_conversations_alone_within_its_rounding():
+    # Eight bits of mantissa: one part in 256 for a single number.
+    mine, plain = fresh_model(), fresh_model()
+    use_packed_attention(mine.network)
+    for each in (mine, plain):
+        each.network.to(torch.bfloat16)
+    group = about(mine, 6, noise(84, 56, 1))
+    with torch.no_grad():
+        together = float(SupervisedLoss(mine.network)(packed(mine.encoder, [group])))
+        alone = sum(float(SupervisedLoss(plain.network)(plain.encoder.batch([each]))) for each in group)
+    assert together == pytest.approx(alone, rel=1 / 256)
 
 
 def test_the_words_of_one_branch_change_nothing_in_another(model):
