@@ -118,6 +118,22 @@ def test_no_row_holds_more_questions_on_one_picture_than_asked_for(catalog, tmp_
     assert len(plan.rows(0)) == 2
 
 
+def test_the_summary_counts_rows_and_what_sharing_saves(tmp_path):
+    class InOrder:
+        def __len__(self) -> int:
+            return 3
+
+        def order(self, epoch: int) -> np.ndarray:
+            return np.arange(3)
+
+    # Two of 40 and 50 tokens share 30: 60 in all. With one of 45 that is 105, more than a row of 100 holds.
+    lengths = Lengths(np.array([40, 50, 45]), np.array([30, 30, 0]), np.array([0, 0, 1]))
+    recipe = train_recipe(Path("m"), Path("c"), Path("r"), "batch.pack=shared", "batch.max_tokens=100")
+    assert PackedPlan(InOrder(), recipe, 1, lengths).summary() == (
+        "3 samples in 2 rows an epoch, up to 60 tokens in a row; 105 tokens in all, 135 if nothing were shared"
+    )
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("pack", ["samples", "shared"])
 @pytest.mark.parametrize("max_tokens", [80, 150, 400])

@@ -177,6 +177,15 @@ class PackedPlan:
             ]
         return self._epochs[epoch]
 
+    def summary(self) -> str:
+        """What the first epoch's rows hold, and what they would hold if nothing were shared, in one line."""
+        rooms = [sum(self.lengths.room(group.samples) for group in row) for row in self.rows(0)]
+        alone = int(self.lengths.tokens.sum())
+        return (
+            f"{len(self.mixture):,} samples in {len(rooms):,} rows an epoch, up to {max(rooms):,} tokens in a row; "
+            f"{sum(rooms):,} tokens in all, {alone:,} if nothing were shared"
+        )
+
     def _start(self, epoch: int) -> int:
         """The number of the first row of an epoch, counted over the whole run."""
         while len(self._starts) <= epoch:
