@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.qwen2_5_vl.attention import (
     Segment,
@@ -270,6 +271,13 @@ def test_the_kernel_of_variable_lengths_is_asked_for_what_the_segments_give(monk
     by_segments, _ = packed_attention(torch.nn.Module(), query, key, value, None, segments=Segments(parts), scaling=0.3)
     by_kernel = _by_varlen_kernel(query, key, value, Segments(parts), 0.3)
     torch.testing.assert_close(by_kernel, by_segments, rtol=0, atol=1e-6)
+
+
+def test_a_model_with_a_sliding_window_takes_no_packed_rows():
+    sliding = fresh_model()
+    sliding.network.config.text_config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ModelError, match=r"layers of sliding_attention; train it with batch\.pack=none"):
+        use_packed_attention(sliding.network)
 
 
 def test_a_model_that_takes_packed_rows_answers_as_before(model):

@@ -19,6 +19,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from robointervlm.core.errors import ModelError
+
 NAME = "robointer_packed"
 
 
@@ -143,7 +145,7 @@ def _by_varlen_kernel(
     query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, segments: Segments, scale: float | None
 ) -> Tensor:
     """All segments in one call of torch's own kernel, whose causal edge is bottom right; it has run on no GPU yet."""
-    from torch.nn.attention.varlen import varlen_attn  # older versions of torch have it not
+    from torch.nn.attention.varlen import varlen_attn  # only a GPU needs it
 
     varlen = segments.varlen(query_BHLD.device)
     # Under autocast the rotary product is float32 and the values are not; the kernel wants one precision.
@@ -162,8 +164,13 @@ def _by_varlen_kernel(
 
 
 def use_packed_attention(network: PreTrainedModel) -> None:
-    """Let the language model of a Qwen2.5-VL take packed rows; its vision tower stays as it is."""
+    """Let the language model of a Qwen2.5-VL take packed rows; its vision tower stays as it is.
+
+    Raises `ModelError` if it attends in a sliding window, which a packed row does not know.
+    """
+    text_config: Any = network.config.get_text_config()
+    if kinds := set(text_config.layer_types) - {"full_attention"}:
+        raise ModelError(f"the model has layers of {', '.join(sorted(kinds))}; train it with batch.pack=none.")
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
-    text_config: Any = network.config.get_text_config()
     text_config._attn_implementation = NAME
