@@ -29,7 +29,7 @@ WORDS = "the red cup on the table next to the blue bowl that the robot is about 
 
 
 def questions(model: Qwen25VL, count: int, width: int, height: int) -> list[Encoded]:
-    """Questions of about a hundred tokens on one picture of noise."""
+    """Questions of about 180 tokens, beside those of the picture, on one picture of noise."""
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return [
         model.encoder.encode(
