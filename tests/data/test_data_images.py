@@ -236,3 +236,16 @@ def test_a_damaged_picture_is_read_or_an_error_of_ours_and_nothing_else(
         return
     assert picture.ndim == 3
     assert picture.shape[2] == 3
+
+
+def test_the_content_hash_is_that_of_the_files_bytes_wherever_they_lie(tmp_path: Path) -> None:
+    first = saved(tmp_path, "a.png", Image.new("RGB", (3, 2), (0, 0, 255)))
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    other = saved(tmp_path, "c.png", Image.new("RGB", (3, 2), (0, 0, 254)))
+    assert images.content_hash(first) == images.content_hash(ImageRef(tmp_path, "b.png"))
+    assert images.content_hash(first) != images.content_hash(other)
+
+
+def test_a_missing_picture_has_no_content_hash(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.png cannot be opened"):
+        images.content_hash(ImageRef(tmp_path, "nothing.png"))

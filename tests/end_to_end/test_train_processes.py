@@ -44,6 +44,33 @@ def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
     pytest.fail(f"step {step} was not reached: {process.communicate()[1] if process.poll() is not None else ''}")
 
 
+@pytest.mark.parametrize("pack", ["samples", "shared"])
+def test_two_processes_train_packed_rows_as_one_with_twice_the_accumulation(tiny_folder, tmp_path, pack):
+    # The same pictures under two names share rows; text alone and a bad sample stand among them.
+    catalog = box_dataset(tmp_path / "data", wordy=4, bad=[7])
+    records = [
+        {"id": f"t{n}", "conversations": [{"from": "human", "value": "Open?"}, {"from": "gpt", "value": "Yes"}]}
+        for n in range(3)
+    ]
+    (tmp_path / "data" / "texts.json").write_text(json.dumps(records))
+    more = "again: {task: current_box, annotations: boxes.json}\ntexts: {task: chat, annotations: texts.json}\n"
+    catalog.write_text(catalog.read_text() + more)
+    common = ["mixture=[boxes,again,texts]", "run.max_steps=3", "data.max_bad_rate=0.9", f"batch.pack={pack}"]
+    common += ["batch.max_tokens=240"]
+    one = train_arguments(tiny_folder, catalog, tmp_path / "one", *common, "batch.accumulate=4")
+    two = train_arguments(tiny_folder, catalog, tmp_path / "two", *common, "batch.accumulate=2")
+    code, error = finished(*one)
+    assert code == 0, error
+    code, error = finished(*two, "--processes", "2")
+    assert code == 0, error
+    for ours, theirs in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
+        for name in ("loss", "grad_norm"):
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-4), name
+        for name in ("step", "samples", "supervised", "bad"):
+            assert theirs[name] == ours[name], name
+    assert numbers(tmp_path / "one")[-1]["samples"] > 3 * 4
+
+
 def test_two_processes_train_as_one_with_twice_the_accumulation(tiny_folder, tmp_path):
     # Samples of different lengths, one of them bad: no split may change what the step learns.
     catalog = box_dataset(tmp_path / "data", wordy=4, bad=[7])

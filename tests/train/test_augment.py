@@ -7,7 +7,7 @@ import pytest
 
 from robointervlm.core.answer import Box, Points, Text, Trajectory
 from robointervlm.core.sample import Place, Turn
-from robointervlm.train.augment import augmented
+from robointervlm.train.augment import augmented, augmented_together
 from robointervlm.train.recipe import AugmentSection
 
 WIDTH, HEIGHT = 320, 180
@@ -142,3 +142,43 @@ def test_brightness_moves_no_box():
     assert not np.array_equal(pixels, picture(Box(100, 60, 160, 120)))
     # Gain within 1 +- 0.4, shift within +- 0.2 * 255: of 90 at most 177 is left, at least 3.
     assert 3 <= pixels[0, 0, 0] <= 177
+
+
+def together(*answers, seed=0):
+    """One question for each answer, all on one picture, cropped together."""
+    conversations = [(Turn(QUESTION, answer),) for answer in answers]
+    settings = AugmentSection(crop_min=0.5)
+    grey = np.full((HEIGHT, WIDTH, 3), 90, dtype=np.uint8)
+    return augmented_together(grey, conversations, settings, np.random.default_rng(seed))
+
+
+def test_conversations_about_one_picture_move_by_one_window():
+    for seed in range(10):
+        _, [(first,), (second,)] = together(Box(100, 60, 160, 120), Box(130, 60, 190, 120), seed=seed)
+        zoom = (first.answer.x2 - first.answer.x1) / 60
+        assert 1 <= zoom <= 2.001
+        # Both boxes have the same size, the second stands 30 pixels to the right.
+        assert second.answer.x1 - first.answer.x1 == pytest.approx(30 * zoom)
+        assert second.answer.y1 == pytest.approx(first.answer.y1)
+
+
+def test_no_conversation_about_one_picture_loses_its_place():
+    for seed in range(30):
+        _, kept = together(Box(10, 10, 60, 60), Box(200, 100, 260, 150), seed=seed)
+        for (turn,) in kept:
+            x1, y1, x2, y2 = (turn.answer.x1, turn.answer.y1, turn.answer.x2, turn.answer.y2)
+            # 2 % of the picture is the margin.
+            assert min(x1 + 0.02 * WIDTH, y1 + 0.02 * HEIGHT) >= 0
+            assert x2 <= 1.02 * WIDTH
+            assert y2 <= 1.02 * HEIGHT
+
+
+def test_places_in_opposite_corners_leave_the_picture_whole():
+    _, kept = together(Box(0, 0, 10, 10), Box(310, 170, 320, 180))
+    assert [turn.answer for (turn,) in kept] == [Box(0, 0, 10, 10), Box(310, 170, 320, 180)]
+
+
+def test_a_conversation_that_locates_nothing_keeps_the_picture_whole_for_all():
+    for seed in range(10):
+        _, kept = together(Box(100, 60, 160, 120), Text("Yes"), seed=seed)
+        assert kept[0][0].answer == Box(100, 60, 160, 120)

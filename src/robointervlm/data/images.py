@@ -6,6 +6,7 @@ refer to the stored pixels, and turning the picture would move it away from unde
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -61,6 +62,12 @@ def load(ref: ImageRef) -> Picture:
     """
     with _opened(ref) as image:
         return _rgb(image)
+
+
+def content_hash(ref: ImageRef) -> str:
+    """A hash of the picture's file: equal for the same file in different places. Raises as `load` does."""
+    with _file(locate(ref)) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 @contextmanager

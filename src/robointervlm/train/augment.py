@@ -7,7 +7,7 @@ tries the picture stays whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,11 +31,26 @@ def augmented(
     picture: Picture, turns: tuple[Turn, ...], settings: AugmentSection, random: np.random.Generator
 ) -> tuple[Picture, tuple[Turn, ...]]:
     """The picture and its conversation after a random window and brightness; shapes and sizes stay as they are."""
+    varied, [kept] = augmented_together(picture, [turns], settings, random)
+    return varied, kept
+
+
+def augmented_together(
+    picture: Picture,
+    conversations: Sequence[tuple[Turn, ...]],
+    settings: AugmentSection,
+    random: np.random.Generator,
+) -> tuple[Picture, list[tuple[Turn, ...]]]:
+    """The picture after one window and brightness for all conversations about it, and these moved along.
+
+    Of several conversations none loses a question: a window that cuts off a place of any of them is drawn again.
+    """
     if settings.brightness:
         picture = _relit(picture, settings.brightness, random)
     # Where nothing is located the whole picture is the evidence, and a window might remove it.
-    if settings.crop_min >= 1 or not any(True for turn in turns for _ in _places(turn)):
-        return picture, turns
+    located = all(any(True for turn in turns for _ in _places(turn)) for turns in conversations)
+    if settings.crop_min >= 1 or not located:
+        return picture, list(conversations)
     height, width = picture.shape[:2]
     for _ in range(TRIES):
         share = random.uniform(settings.crop_min, 1)
@@ -45,13 +60,25 @@ def augmented(
         def move(point: Point, left: float = left, top: float = top, share: float = share) -> Point:
             return (point[0] - left) / share, (point[1] - top) / share
 
-        moved = [_moved(turn, move) for turn in turns]
-        kept = [turn for turn in moved if _inside(turn, width, height)]
-        if kept:
+        kept = [
+            tuple(turn for turn in moved_turns(turns, move) if _inside(turn, width, height)) for turns in conversations
+        ]
+        if _enough(kept, conversations):
             box = (left, top, left + share * width, top + share * height)
             zoomed = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, box=box)
-            return np.asarray(zoomed), _with_marker(tuple(kept))
-    return picture, turns
+            return np.asarray(zoomed), [_with_marker(turns) for turns in kept]
+    return picture, list(conversations)
+
+
+def _enough(kept: Sequence[tuple[Turn, ...]], conversations: Sequence[tuple[Turn, ...]]) -> bool:
+    if len(kept) == 1:
+        return bool(kept[0])
+    return all(len(left) == len(whole) for left, whole in zip(kept, conversations, strict=True))
+
+
+def moved_turns(turns: tuple[Turn, ...], move: Move) -> tuple[Turn, ...]:
+    """A conversation with all its places moved, those in its questions too."""
+    return tuple(_moved(turn, move) for turn in turns)
 
 
 def _inside(turn: Turn, width: int, height: int) -> bool:

@@ -6,16 +6,17 @@ that resumes at step k therefore sees exactly what an undisturbed one would have
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RoboInterError
-from robointervlm.core.prompt import Picture
+from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import Sample, Turn
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
@@ -64,6 +65,7 @@ class Plan:
         else:
             # A step that the last epoch cannot fill is left out; at least one is made.
             self.steps = max(1, int(recipe.run.epochs * len(mixture)) // self.step_size)
+        self.identity: dict[str, object] = {}
         self._lengths = lengths
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
@@ -134,27 +136,31 @@ class Feed:
         turns, pictures = self._varied(sample, 0, index)
         return turns, pictures, self._tokens(sample, turns, pictures)
 
-    def _encoded(self, sample: Sample, epoch: int, index: int) -> Encoded:
-        encoded = self._tokens(sample, *self._varied(sample, epoch, index))
-        if len(encoded.ids) > self.max_tokens:
+    def refuse_too_long(self, tokens: int) -> None:
+        """Raise `TooLongError` for a sample of more tokens than the recipe allows."""
+        if tokens > self.max_tokens:
             raise TooLongError(
-                f"{len(encoded.ids)} tokens, batch.max_tokens is {self.max_tokens}; raise it, lower model.max_pixels, "
+                f"{tokens} tokens, batch.max_tokens is {self.max_tokens}; raise it, lower model.max_pixels, "
                 "or leave such samples out with batch.too_long=drop."
             )
+
+    def messages(self, sample: Sample, turns: tuple[Turn, ...], size: ImageSize | None) -> tuple[Message, ...]:
+        """The conversation as it is taught, its places in the coordinates of a first picture of this size."""
+        space = model_space(self.encoder.coordinates, size, self.encoder.limits.processed(size) if size else None)
+        return taught(sample.task, turns, space)
+
+    def _encoded(self, sample: Sample, epoch: int, index: int) -> Encoded:
+        encoded = self._tokens(sample, *self._varied(sample, epoch, index))
+        self.refuse_too_long(len(encoded.ids))
         return encoded
 
     def _tokens(self, sample: Sample, turns: tuple[Turn, ...], pictures: list[Picture]) -> Encoded:
-        size = _size(pictures[0]) if pictures else None
-        space = model_space(self.encoder.coordinates, size, self.encoder.limits.processed(size) if size else None)
-        return self.encoder.encode(taught(sample.task, turns, space), pictures)
+        size = picture_size(pictures[0]) if pictures else None
+        return self.encoder.encode(self.messages(sample, turns, size), pictures)
 
     def _varied(self, sample: Sample, epoch: int, index: int) -> tuple[tuple[Turn, ...], list[Picture]]:
         pictures = [images.load(reference) for reference in sample.images]
-        if pictures and sample.size is not None and _size(pictures[0]) != sample.size:
-            raise DataError(
-                f"the annotation says {tuple(sample.size)}, {sample.images[0].path} is {tuple(_size(pictures[0]))}; "
-                "the coordinates would be wrong."
-            )
+        refuse_other_size(sample, pictures)
         if len(pictures) != 1:
             return sample.turns, pictures
         random = np.random.default_rng([self.seed, epoch, index])
@@ -162,17 +168,50 @@ class Feed:
         return turns, [picture]
 
 
-def _size(picture: Picture) -> ImageSize:
+def picture_size(picture: Picture) -> ImageSize:
+    """The size of a picture in memory."""
     return ImageSize(picture.shape[1], picture.shape[0])
+
+
+def refuse_other_size(sample: Sample, pictures: Sequence[Picture]) -> None:
+    """Raise `DataError` if the first picture is not as large as the annotation says."""
+    if pictures and sample.size is not None and picture_size(pictures[0]) != sample.size:
+        raise DataError(
+            f"the annotation says {tuple(sample.size)}, {sample.images[0].path} is {tuple(picture_size(pictures[0]))}; "
+            "the coordinates would be wrong."
+        )
 
 
 class TooLongError(RoboInterError):
     """A sample that has more tokens than the recipe allows; never cut."""
 
 
-def loader(feed: Feed, plan: Plan, *, rank: int, first_step: int, workers: int) -> Iterator[MicroBatch]:
+class Planned(Protocol):
+    """What the loop and the loader need to know of a plan."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def processes(self) -> int: ...
+    @property
+    def step_size(self) -> int: ...
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    def micro_batch(self, rank: int, number: int) -> Sequence[Any]:
+        """What the loading function is given for this rank's micro-batch of this number."""
+        ...
+
+
+Load = Callable[[Any], MicroBatch]
+"""Makes a micro-batch of what a plan says is in it: `Feed` for a `Plan`, `PackedFeed` for a `PackedPlan`."""
+
+
+def loader(load: Load, plan: Planned, *, rank: int, first_step: int, workers: int) -> Iterator[MicroBatch]:
     """This rank's micro-batches in order, prepared by `workers` processes (0: by this one)."""
-    wanted = _Wanted(feed, plan, rank, first_step)
+    wanted = _Wanted(load, plan, rank, first_step)
     if not workers:
         yield from (wanted[index] for index in range(len(wanted)))
         return
@@ -188,12 +227,12 @@ def loader(feed: Feed, plan: Plan, *, rank: int, first_step: int, workers: int) 
 class _Wanted(torch.utils.data.Dataset[MicroBatch]):
     """The micro-batches of one rank from a step on, by number."""
 
-    def __init__(self, feed: Feed, plan: Plan, rank: int, first_step: int) -> None:
-        self.feed, self.plan, self.rank = feed, plan, rank
+    def __init__(self, load: Load, plan: Planned, rank: int, first_step: int) -> None:
+        self.load, self.plan, self.rank = load, plan, rank
         self.first = first_step * plan.accumulate
 
     def __len__(self) -> int:
         return self.plan.steps * self.plan.accumulate - self.first
 
     def __getitem__(self, index: int) -> MicroBatch:
-        return self.feed(self.plan.micro_batch(self.rank, self.first + index))
+        return self.load(self.plan.micro_batch(self.rank, self.first + index))

@@ -23,13 +23,15 @@ from torch import nn
 
 from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
 from robointervlm.data.mixture import Mixture
+from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
-from robointervlm.train.feed import Bad, Feed, MicroBatch, Plan, loader
+from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.optimizer import freeze, optimizers, schedule
+from robointervlm.train.packing import packing
 from robointervlm.train.recipe import TrainRecipe
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,8 @@ class Training:
     model: Qwen25VL
     mixture: Mixture
     accelerator: Accelerator
-    plan: Plan = field(init=False)
+    plan: Planned = field(init=False)
+    load: Load = field(init=False)
     feed: Feed = field(init=False)
     step: int = 0
     counts: Counts = field(default_factory=Counts)
@@ -78,7 +81,12 @@ class Training:
             network: Any = self.model.network
             network.activation_checkpointing_enable({"use_reentrant": False})
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
-        self.plan = Plan(self.mixture, recipe, self.accelerator.num_processes, self.feed.usual_lengths())
+        processes = self.accelerator.num_processes
+        if recipe.batch.pack == "none":
+            self.load, self.plan = self.feed, Plan(self.mixture, recipe, processes, self.feed.usual_lengths())
+        else:
+            self.load, self.plan = packing(self.feed, recipe, processes)
+            use_packed_attention(self.model.network)
         self._plain_optimizers = optimizers(self.model.network, recipe.optim)
         self.module: nn.Module = self.accelerator.prepare(SupervisedLoss(self.model.network))
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in self._plain_optimizers]
@@ -115,7 +123,7 @@ class Training:
         """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
         recipe, accelerator = self.recipe, self.accelerator
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
-        batches = loader(self.feed, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
+        batches = loader(self.load, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
         self.module.train()
         with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
             bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
@@ -254,6 +262,7 @@ class Training:
             "step_size": self.plan.step_size,
             "processes": self.plan.processes,
             "steps": self.plan.steps,
+            "packing": self.plan.identity,
             "augment": self.recipe.augment.model_dump(),
             "optim": self.recipe.optim.model_dump(),
         }

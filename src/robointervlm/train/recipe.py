@@ -45,12 +45,17 @@ class OptimSection(_Section):
 
 
 class BatchSection(_Section):
-    """How many samples make a step: per_device x accumulate x processes."""
+    """How many samples make a step: per_device x accumulate x processes; packed, accumulate x processes rows."""
 
     per_device: int = Field(default=4, ge=1)
     accumulate: int = Field(default=2, ge=1)
     max_tokens: int = Field(default=8192, ge=1, description="a longer sample is never cut")
     too_long: Literal["error", "drop"] = Field(default="error", description="what to do with a longer sample")
+    pack: Literal["none", "samples", "shared"] = Field(
+        default="none",
+        description="fill rows up to max_tokens instead of taking per_device samples; shared: each picture once",
+    )
+    max_questions_per_image: int = Field(default=8, ge=1, description="most questions on one picture in one row")
 
 
 class AugmentSection(_Section):

@@ -25,6 +25,7 @@ from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
 from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.optimizer import summary
+from robointervlm.train.packing import PackedPlan
 from robointervlm.train.preview import drawn, marked
 from robointervlm.train.recipe import TrainRecipe
 
@@ -142,6 +143,8 @@ def show(training: Training) -> None:
     for entry in mixture.table():
         data.add_row(entry.name, entry.task, f"{entry.records:,}", f"{entry.taken:,}")
     console().print(data)
+    if isinstance(training.plan, PackedPlan):
+        console().print(training.plan.summary(), highlight=False)
     show_samples(training, recipe.run.dir / "first_samples")
     console().print(f"Writing to {recipe.run.dir}", highlight=False)
 

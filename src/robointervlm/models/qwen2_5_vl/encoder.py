@@ -18,6 +18,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
+from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
 
@@ -33,13 +34,17 @@ class Encoded(NamedTuple):
 
 @dataclass
 class Batch:
-    """Right-padded samples. No attention mask: under a causal mask, padding on the right changes nothing before it."""
+    """Right-padded samples, or one packed row if there are `segments`.
+
+    No attention mask: under a causal mask, padding on the right changes nothing before it.
+    """
 
     ids_BL: Tensor
     labels_BL: Tensor
     positions_3BL: Tensor
     patches_PC: Tensor | None
     grids_N3: Tensor | None
+    segments: Segments | None = None
 
     @property
     def supervised(self) -> int:
@@ -58,6 +63,7 @@ class Batch:
             self.positions_3BL.to(device),
             None if self.patches_PC is None else self.patches_PC.to(device),
             None if self.grids_N3 is None else self.grids_N3.to(device),
+            self.segments,
         )
 
 
@@ -82,13 +88,13 @@ class Encoder:
 
     def encode(self, messages: Sequence[Message], pictures: Iterable[Picture]) -> Encoded:
         """A conversation with answers, ready for a batch."""
-        pixels, grids = self._pixels(pictures)
+        pixels, grids = self.pixels(pictures)
         tokens = self.chat.supervised(messages, grids)
         return Encoded(tokens.ids, tokens.labels, pixels, grids)
 
     def encode_prompt(self, prompt: Prompt) -> Encoded:
         """A conversation that waits for an answer; nothing in it is labelled."""
-        pixels, grids = self._pixels(prompt.pictures)
+        pixels, grids = self.pixels(prompt.pictures)
         ids = self.chat.prompt(prompt.messages, grids)
         return Encoded(ids, np.full_like(ids, IGNORED), pixels, grids)
 
@@ -107,7 +113,7 @@ class Encoder:
             ids_BL[row, :end] = torch.from_numpy(sample.ids)
             labels_BL[row, :end] = torch.from_numpy(sample.labels)
             positions_3BL[:, row, :end] = self.positions(sample.ids, sample.grids)
-        return Batch(ids_BL, labels_BL, positions_3BL, *_vision(samples))
+        return Batch(ids_BL, labels_BL, positions_3BL, *vision(samples))
 
     def blank(self) -> Batch:
         """A batch of padding without a label: takes part in everything and teaches nothing."""
@@ -128,7 +134,7 @@ class Encoder:
             # Without it the positions silently fall back to one dimension.
             "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
         }
-        patches_PC, grids_N3 = _vision(prompts)
+        patches_PC, grids_N3 = vision(prompts)
         if patches_PC is not None and grids_N3 is not None:
             inputs |= {"pixel_values": patches_PC, "image_grid_thw": grids_N3}
         return inputs
@@ -145,12 +151,13 @@ class Encoder:
     # get_rope_index reads its object's config and calls this method; it needs no weights.
     get_vision_position_ids = Qwen2_5_VLModel.get_vision_position_ids
 
-    def _pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
+    def pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
+        """The patches, each of shape (P, C), and the grid of each picture."""
         pairs = [patches(picture, self.limits) for picture in pictures]
         return [array for array, _ in pairs], [grid for _, grid in pairs]
 
 
-def _vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
+def vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
     """The patches and grids of all pictures, in order; None where there is no picture at all."""
     all_patches = [array for sample in samples for array in sample.patches]
     if not all_patches:

@@ -64,12 +64,14 @@ class SupervisedLoss(nn.Module):
         self.network = network
 
     def forward(self, batch: Batch) -> Tensor:
+        packed = {} if batch.segments is None else {"segments": batch.segments}
         hidden_BLH = self.network.model(
             input_ids=batch.ids_BL,
             position_ids=batch.positions_3BL,
             pixel_values=batch.patches_PC,
             image_grid_thw=batch.grids_N3,
             use_cache=False,
+            **packed,
         )[0]
         targets_BL = batch.labels_BL[:, 1:]
         wanted_BL = targets_BL != IGNORED

@@ -1,0 +1,176 @@
+"""Attention inside a packed row: several conversations in one sequence, some of them behind a shared prefix.
+
+A row is a list of segments. A token sees the tokens of its own segment up to itself and, before them, the whole of the
+one segment its own one continues; nothing else. No mask of the whole row is ever made.
+
+Shape suffixes: B batch (1), H heads, G key-value heads, L tokens of the row, K gathered keys, D width of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from robointervlm.core.errors import ModelError
+
+NAME = "robointer_packed"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tokens from `start` to before `end`, which continue those from `prefix_start` to before `prefix_end`."""
+
+    start: int
+    end: int
+    prefix_start: int = 0
+    prefix_end: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens stand before it."""
+        return self.prefix_end - self.prefix_start
+
+
+class Varlen(NamedTuple):
+    """What a kernel of variable lengths takes.
+
+    The places of the keys, shape (K,); where the queries and keys of each segment begin, int32, one more than there
+    are segments; the most queries and the most keys of a segment.
+    """
+
+    places: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
+    most_queries: int
+    most_keys: int
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of one row, in order, without a gap between them."""
+
+    parts: tuple[Segment, ...]
+    _on: dict[torch.device, Varlen] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def _keys(self) -> list[int]:
+        """The places of the keys that the segments see, one segment after the other; shape (K,)."""
+        return [
+            place
+            for part in self.parts
+            for run in (range(part.prefix_start, part.prefix_end), range(part.start, part.end))
+            for place in run
+        ]
+
+    def varlen(self, device: torch.device) -> Varlen:
+        """What a kernel of variable lengths takes; made once for all layers."""
+        if device not in self._on:
+            queries = torch.tensor([0, *(part.length for part in self.parts)])
+            keys = torch.tensor([0, *(part.prefix + part.length for part in self.parts)])
+            self._on[device] = Varlen(
+                torch.tensor(self._keys, device=device),
+                queries.cumsum(0).to(device, torch.int32),
+                keys.cumsum(0).to(device, torch.int32),
+                int(queries.max()),
+                int(keys.max()),
+            )
+        return self._on[device]
+
+
+def packed_attention(  # noqa: PLR0913 - the signature is transformers'
+    module: torch.nn.Module,
+    query_BHLD: Tensor,
+    key_BGLD: Tensor,
+    value_BGLD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    segments: Segments | None = None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """An attention function as transformers' AttentionInterface wants it; output of shape (B, L, H, D).
+
+    Without `segments` it is transformers' own sdpa: the same model still answers and takes batches that are not packed.
+    """
+    if segments is None:
+        return sdpa_attention_forward(module, query_BHLD, key_BGLD, value_BGLD, attention_mask, **settings)
+    if query_BHLD.shape[0] != 1 or query_BHLD.shape[2] != segments.parts[-1].end:
+        raise ValueError(f"segments end at {segments.parts[-1].end}, the row is {tuple(query_BHLD.shape)} (B, H, L, D)")
+    scale, dropout = settings.get("scaling"), float(settings.get("dropout", 0.0))
+    # The kernel has no float32 and no dropout.
+    if query_BHLD.is_cuda and value_BGLD.dtype in {torch.bfloat16, torch.float16} and not dropout:
+        return _by_varlen_kernel(query_BHLD, key_BGLD, value_BGLD, segments, scale), None
+    # Heads repeated once per layer: sdpa's own way of sharing them leaves the fast kernel on a CPU.
+    repeats = query_BHLD.shape[1] // key_BGLD.shape[1]
+    key_BHLD, value_BHLD = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key_BGLD, value_BGLD))
+    pieces = [_one_segment(part, (query_BHLD, key_BHLD, value_BHLD), scale, dropout) for part in segments.parts]
+    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _one_segment(part: Segment, heads: tuple[Tensor, Tensor, Tensor], scale: float | None, dropout: float) -> Tensor:
+    """What the tokens of one segment attend to, of queries, keys and values of the row, each (B, H, L, D)."""
+    query_BHLD, key_BHLD, value_BHLD = heads
+    query = query_BHLD[:, :, part.start : part.end]
+    key, value = (_seen(part, tensor) for tensor in (key_BHLD, value_BHLD))
+    # sdpa aligns its causal edge top left. Behind a prefix it has to be bottom right, which takes a mask, but one of
+    # the segment's own size; running the prefix's queries along instead costs up to four times as much.
+    mask = None
+    if part.prefix:
+        mask = torch.ones(part.length, part.prefix + part.length, dtype=torch.bool, device=query.device)
+        mask = mask.tril(diagonal=part.prefix)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout
+    )
+
+
+def _seen(part: Segment, tensor_BHLD: Tensor) -> Tensor:
+    own = tensor_BHLD[:, :, part.start : part.end]
+    if not part.prefix:
+        return own
+    return torch.cat([tensor_BHLD[:, :, part.prefix_start : part.prefix_end], own], dim=2)
+
+
+def _by_varlen_kernel(
+    query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, segments: Segments, scale: float | None
+) -> Tensor:
+    """All segments in one call of torch's own kernel, whose causal edge is bottom right; it has run on no GPU yet."""
+    from torch.nn.attention.varlen import varlen_attn  # only a GPU needs it
+
+    varlen = segments.varlen(query_BHLD.device)
+    # Under autocast the rotary product is float32 and the values are not; the kernel wants one precision.
+    query_LHD = query_BHLD[0].transpose(0, 1).to(value_BGLD.dtype).contiguous()
+    key_KGD, value_KGD = (
+        tensor[0].transpose(0, 1).to(value_BGLD.dtype)[varlen.places] for tensor in (key_BGLD, value_BGLD)
+    )
+    attended: Any = varlen_attn(
+        *(query_LHD, key_KGD, value_KGD, *varlen[1:]),
+        scale=scale,
+        window_size=(-1, 0),
+        enable_gqa=query_LHD.shape[1] != key_KGD.shape[1],
+    )
+    output_LHD: Tensor = attended
+    return output_LHD[None]
+
+
+def use_packed_attention(network: PreTrainedModel) -> None:
+    """Let the language model of a Qwen2.5-VL take packed rows; its vision tower stays as it is.
+
+    Raises `ModelError` if it attends in a sliding window, which a packed row does not know.
+    """
+    text_config: Any = network.config.get_text_config()
+    if kinds := set(text_config.layer_types) - {"full_attention"}:
+        raise ModelError(f"the model has layers of {', '.join(sorted(kinds))}; train it with batch.pack=none.")
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    text_config._attn_implementation = NAME
