@@ -17,10 +17,10 @@ from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss, part_of
+from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig
 from robointervlm.models.qwen2_5_vl_moe.network import (
     MixtureBlock,
     MlpWithExperts,
-    MoeTextConfig,
     RoboInterQwen25VLMoe,
     balancing_loss,
 )

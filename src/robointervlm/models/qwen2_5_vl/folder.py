@@ -24,13 +24,8 @@ from robointervlm.core.errors import ExhaustedError, ModelError
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
-from robointervlm.models.qwen2_5_vl_moe.network import (
-    UNUSED_PUBLISHED,
-    MoeConfig,
-    RoboInterQwen25VLMoe,
-    published_fields,
-    with_experts,
-)
+from robointervlm.models.qwen2_5_vl_moe.config import MoeConfig, published_fields, with_experts
+from robointervlm.models.qwen2_5_vl_moe.network import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, part_of
-from robointervlm.models.qwen2_5_vl_moe.network import Experts, MlpWithExperts, RoboInterQwen25VLMoe, with_experts
+from robointervlm.models.qwen2_5_vl_moe.config import with_experts
+from robointervlm.models.qwen2_5_vl_moe.network import Experts, MlpWithExperts, RoboInterQwen25VLMoe
 
 
 class Shape(BaseModel):
