@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
@@ -17,7 +17,7 @@ from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss, part_of
-from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig
+from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig, published_fields, with_experts
 from robointervlm.models.qwen2_5_vl_moe.network import (
     MixtureBlock,
     MlpWithExperts,
@@ -387,6 +387,15 @@ def test_published_names_load_and_the_unused_gate_is_named(tmp_path, caplog):
         loaded = load_model({"path": str(tmp_path / "theirs"), "device": "cpu"})
     assert torch.equal(logits(loaded), logits(model))
     assert "left out 2 mlp_gate tensors, such as model.language_model.layers.0.mlp_gate.weight" in caplog.text
+
+
+def test_a_flat_published_config_is_known_by_its_experts():
+    flat = Qwen2_5_VLConfig(hidden_size=64, num_hidden_layers=2, num_experts=4, moe_intermediate_size=8)
+    assert published_fields(flat) == {"num_experts": 4, "moe_intermediate_size": 8}
+    text = with_experts(flat, published_fields(flat)).text_config
+    assert (text.hidden_size, text.num_experts, text.num_experts_per_tok, text.moe_intermediate_size) == (64, 4, 4, 8)
+    assert published_fields(Qwen2_5_VLConfig()) == {}
+    assert published_fields(Qwen2_5_VLConfig(num_experts=0)) == {}
 
 
 def test_a_published_checkpoint_that_lacks_an_expert_is_refused(tmp_path):
