@@ -108,6 +108,19 @@ def test_gradients_equal_those_of_every_expert_on_every_token():
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_autocast_and_half_precision_stay_near_float32(dtype):
+    mixture, x = block(), tokens()
+    with torch.no_grad():
+        expected = mixture(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
+            found = mixture.to(dtype)(x.to(dtype))
+    assert found.dtype == dtype
+    # A bfloat16 has eight bits; a token whose second and third choice are nearly alike may choose otherwise.
+    near = (found.float() - expected).norm(dim=-1) < 0.05 * expected.norm(dim=-1)
+    assert near.float().mean().item() > 0.8
+
+
 def test_an_inf_in_an_expert_nobody_chose_is_harmless():
     mixture, x = block(), tokens().abs()
     with torch.no_grad():
@@ -299,6 +312,8 @@ def test_transformers_own_loss_has_the_balancing_loss_in_training_only():
         plain = float(model.network(input_ids=ids, labels=ids).loss)
         model.network.train()
         assert float(model.network(input_ids=ids, labels=ids).loss) == pytest.approx(plain + 0.5 * 2.0, rel=1e-5)
+        as_tuple = model.network(input_ids=ids, labels=ids, return_dict=False)
+        assert float(as_tuple[0]) == pytest.approx(plain + 0.5 * 2.0, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def upcycle(  # noqa: PLR0913 - one per option
     if moe.exists():
         raise RecipeError(f"{moe} exists already; choose a folder that does not.")
     from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, read_dense, upcycled
+    from robointervlm.train.checkpoint import discard
 
     shape = Shape(
         num_experts=experts,
@@ -60,6 +61,7 @@ def upcycle(  # noqa: PLR0913 - one per option
     model = upcycled(read_dense(dense), shape, seed=seed)
     temporary = moe.with_name(f".tmp-{moe.name}")
     with writing_to(moe):
+        discard(temporary)
         model.save(temporary)
         temporary.replace(moe)
     of_experts, other = _sizes(model.network)

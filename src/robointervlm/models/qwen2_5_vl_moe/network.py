@@ -66,8 +66,9 @@ class Experts(nn.Module):
             )
             if len(part)
         ]
-        weighted = torch.cat(answers) * weights_SK.flatten()[by_expert, None]
-        return torch.zeros_like(x_SH).index_add(0, token, weighted.to(x_SH.dtype))
+        # Put back in the order of the tokens rather than added up where they belong: a GPU adds in any order.
+        back_SKH = torch.cat(answers)[by_expert.argsort()].view(*chosen_SK.shape, -1)
+        return (back_SKH * weights_SK[..., None]).sum(dim=1).to(x_SH.dtype)
 
     def _one(self, x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
         gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
@@ -153,6 +154,8 @@ class RoboInterQwen25VLMoe(Qwen2_5_VLForConditionalGeneration):
 
     config: MoeConfig
     config_class = MoeConfig
+    # How many tokens an expert gets is known only when the router has spoken.
+    _can_compile_fullgraph = False
 
     def __init__(self, config: MoeConfig) -> None:
         super().__init__(config)
@@ -162,11 +165,17 @@ class RoboInterQwen25VLMoe(Qwen2_5_VLForConditionalGeneration):
     # Wrapped, because `generate` looks at the names of its parameters.
     @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        if kwargs.get("labels") is None or not self.training:
+            return super().forward(*args, **kwargs)
         with Routing(self) as routing:
             output = super().forward(*args, **kwargs)
-        if kwargs.get("labels") is not None and self.training and routing.logits:
-            mask = kwargs.get("attention_mask")
-            output["loss"] = output["loss"] + routing.loss(None if mask is None else mask.bool())
+        if not routing.logits:
+            return output
+        mask = kwargs.get("attention_mask")
+        balance = routing.loss(None if mask is None else mask.bool())
+        if isinstance(output, tuple):
+            return output[0] + balance, *output[1:]
+        output["loss"] = output["loss"] + balance
         return output
 
 
