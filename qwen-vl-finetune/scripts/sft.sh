@@ -69,6 +69,7 @@ OUTPUT_DIR="$(realpath -m -- "${OUTPUT_DIR}")"
 cd -- "${PROJECT_DIR}"
 
 # ---- Hyper-parameters ----
+TUNE_MOE="${TUNE_MOE:-False}" # the experts of a model made by `robointer convert upcycle`
 LEARNING_RATE="${LEARNING_RATE:-5e-6}"
 PROJECTOR_LR="${PROJECTOR_LR:-${LEARNING_RATE}}"
 VISION_LR="${VISION_LR:-1e-6}"
@@ -105,6 +106,7 @@ fi
 "${launch[@]}" qwenvl/train/train_qwen.py \
     --model_name_or_path "${PRETRAIN_MODEL}" \
     --tune_mm_llm "${TUNE_LLM}" --tune_mm_mlp "${TUNE_MLP}" --tune_mm_vision "${TUNE_VISION}" \
+    --tune_moe "${TUNE_MOE}" \
     --dataset_use "${DATASETS}" \
     --output_dir "${OUTPUT_DIR}" \
     --learning_rate "${LEARNING_RATE}" --mm_projector_lr "${PROJECTOR_LR}" --vision_tower_lr "${VISION_LR}" \

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
 from tiny_models import box_dataset, losses, train_arguments
 
 pytestmark = pytest.mark.slow
@@ -86,6 +89,26 @@ def test_two_processes_train_as_one_with_twice_the_accumulation(tiny_folder, tmp
         for name in ("step", "samples", "supervised", "bad"):
             assert theirs[name] == ours[name], name
     assert json.loads((tmp_path / "two" / "result.json").read_text())["samples"] == 11
+
+
+def test_two_processes_train_experts_as_one_does(tiny_folder, tmp_path):
+    # More experts than some batches have tokens for: one that nobody chose must not leave the other process waiting.
+    moe = upcycled(
+        Qwen25VL.load(Section(path=str(tiny_folder), device="cpu")),
+        Shape(num_experts=64, moe_intermediate_size=16),
+        seed=0,
+    )
+    moe.save(tmp_path / "moe")
+    catalog = box_dataset(tmp_path / "data", wordy=4)
+    common = ["model.tune=[language,experts]", "run.max_steps=3", "batch.per_device=1", "optim.experts_lr=1e-2"]
+    one = train_arguments(tmp_path / "moe", catalog, tmp_path / "one", *common, "batch.accumulate=4")
+    two = train_arguments(tmp_path / "moe", catalog, tmp_path / "two", *common, "batch.accumulate=2")
+    assert finished(*one)[0] == 0
+    code, error = finished(*two, "--processes", "2")
+    assert code == 0, error
+    for ours, theirs in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
 
 
 def test_sigterm_saves_and_says_so_and_the_same_command_goes_on(tiny_folder, tmp_path):

@@ -49,7 +49,7 @@ def test_the_cpu_does_not_get_half_precision():
         (["--learning_rte", "1"], "nearest: --learning_rate"),
         (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number"),
         (["--tune_mm_llm", "False", "--tune_mm_mlp", "False"], "nothing would learn"),
-        (["--tune_moe", "True"], "no experts"),
+        (["--tune_moe", "False"], "--tune_moe False: nothing would learn"),
         (["3000"], "follows no flag"),
         (["--save_steps", "2.5"], "not a whole number"),
     ],
@@ -57,6 +57,11 @@ def test_the_cpu_does_not_get_half_precision():
 def test_a_flag_that_means_nothing_is_an_error(arguments, said):
     with pytest.raises(RecipeError, match=said):
         overrides(*arguments)
+
+
+def test_experts_are_asked_for_by_their_flag_and_found_missing_when_the_model_is_known():
+    assert overrides("--tune_moe", "True") == {'model.tune=["experts"]'}
+    assert overrides("--tune_mm_llm", "True", "--tune_moe", "True") == {'model.tune=["language", "experts"]'}
 
 
 def test_a_flag_without_effect_says_so(capsys):

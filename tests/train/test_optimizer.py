@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robointervlm.core.errors import RecipeError
+from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
 from robointervlm.train.optimizer import freeze, learning_rate, optimizers, schedule, summary
 from robointervlm.train.recipe import OptimSection
 from tiny_models import fresh_model
@@ -154,3 +155,60 @@ def test_the_summary_counts_parameters_by_part():
     assert (rows["merger"].lr, rows["language"].lr, rows["vision"].lr) == (2e-3, None, None)
     assert rows["language"].trainable == rows["vision"].trainable == 0
     assert sum(row.parameters for row in rows.values()) == sum(p.numel() for p in network.parameters())
+
+
+def with_experts():
+    return upcycled(fresh_model(), Shape(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8), seed=0).network
+
+
+def test_experts_are_a_part_of_their_own():
+    network = with_experts()
+    freeze(network, ["experts"])
+    # Two layers, each with the scaler, the router and the two stacks; the dense MLP beside them is language.
+    assert {name.partition(".mlp.")[2] for name in learning(network)} == {
+        "experts_scaler",
+        "moe_block.gate.weight",
+        "moe_block.experts.gate_up_proj",
+        "moe_block.experts.down_proj",
+    }
+    assert len(learning(network)) == 8
+    freeze(network, ["language"])
+    assert len(learning(network)) == 26
+
+
+def test_experts_of_a_dense_model_cannot_be_tuned():
+    with pytest.raises(RecipeError, match="dense and has none; tune language"):
+        freeze(fresh_model().network, ["language", "experts"])
+
+
+def test_experts_learn_as_fast_as_language_unless_told_otherwise():
+    assert learning_rate("experts", OptimSection(language_lr=3e-4)) == 3e-4
+    assert learning_rate("experts", OptimSection(language_lr=3e-4, experts_lr=1e-2)) == 1e-2
+
+
+def test_the_scaler_of_the_experts_never_decays():
+    network = with_experts()
+    freeze(network, ["experts"])
+    (optimizer,) = optimizers(network, OptimSection(weight_decay=0.1, experts_lr=1e-2))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {name.partition(".mlp.")[2]: decay[id(p)] for name, p in network.named_parameters() if p.requires_grad}
+    assert by_name == {
+        "experts_scaler": 0.0,
+        "moe_block.gate.weight": 0.1,
+        "moe_block.experts.gate_up_proj": 0.1,
+        "moe_block.experts.down_proj": 0.1,
+    }
+    assert {group["peak_lr"] for group in optimizer.param_groups} == {1e-2}
+
+
+def test_muon_leaves_stacks_and_routers_to_adamw():
+    network = with_experts()
+    freeze(network, ["experts"])
+    (only,) = optimizers(network, OptimSection(name="muon"))
+    assert type(only) is torch.optim.AdamW
+    assert sum(len(group["params"]) for group in only.param_groups) == 8
+
+
+def test_a_dense_model_has_no_row_for_experts():
+    assert [row.part for row in summary(fresh_model().network, RATES)] == ["language", "merger", "vision"]
+    assert [row.part for row in summary(with_experts(), RATES)] == ["language", "merger", "vision", "experts"]

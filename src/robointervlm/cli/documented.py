@@ -102,7 +102,7 @@ _TRAIN_WITHOUT_EFFECT = {
     "local_rank": "torchrun tells the rank by the environment",
     "do_train": "this script does nothing else",
 }
-_PARTS = {"tune_mm_llm": "language", "tune_mm_mlp": "merger", "tune_mm_vision": "vision"}
+_PARTS = {"tune_mm_llm": "language", "tune_mm_mlp": "merger", "tune_mm_vision": "vision", "tune_moe": "experts"}
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -148,8 +148,6 @@ def _converted(name: str, text: str) -> object:
 
 def _special(given: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
-    if _yes(given.get("tune_moe", "False")):
-        raise RecipeError("--tune_moe: the model of this version has no experts; use --tune_mm_llm True.")
     if asked := [name for name in _PARTS if name in given]:
         tuned = [_PARTS[name] for name in asked if _yes(given[name])]
         if not tuned:

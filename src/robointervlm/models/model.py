@@ -75,6 +75,10 @@ def _family_module(section: Mapping[str, object]) -> tuple[str, Any]:
     return str(family), module
 
 
+# What stands before the model type of a family of ours, so that it never is one of transformers' own.
+_OURS = "robointer_"
+
+
 def _family_of_checkpoint(path: object) -> str:
     if not isinstance(path, str | Path):
         raise RecipeError(f"the model has neither a family nor a path; families: {', '.join(families())}.")
@@ -88,9 +92,10 @@ def _family_of_checkpoint(path: object) -> str:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{config} does not say a model_type ({error}); is the checkpoint complete?") from None
-    if kind not in families():
+    family = str(kind).removeprefix(_OURS)
+    if family not in families():
         raise ModelError(f"{config}: model_type '{kind}' is not a family here; families: {', '.join(families())}.")
-    return str(kind)
+    return family
 
 
 def _explained(detail: ErrorDetails, known: list[str]) -> str:

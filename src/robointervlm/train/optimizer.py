@@ -13,7 +13,7 @@ from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.network import Part, part_of
 from robointervlm.train.recipe import OptimSection
 
-PARTS: tuple[Part, ...] = ("language", "merger", "vision")
+PARTS: tuple[Part, ...] = ("language", "merger", "vision", "experts")
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,36 @@ class PartSummary:
 def freeze(network: nn.Module, tune: Iterable[Part]) -> None:
     """Let exactly the parameters of the named parts learn. Set on the parameters: a module's attribute does nothing."""
     wanted = set(tune)
+    present = set()
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(part_of(name) in wanted)
+        present.add(part := part_of(name))
+        parameter.requires_grad_(part in wanted)
+    if "experts" in wanted - present:
+        raise RecipeError(
+            "model.tune (--tune_moe True) names experts, but this model is dense and has none; tune language "
+            "(--tune_mm_llm True), or make a model with experts of it: robointer convert upcycle DENSE MOE."
+        )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise RecipeError(f"model.tune={sorted(wanted)} leaves nothing to learn in this model.")
 
 
 def learning_rate(part: Part, settings: OptimSection) -> float:
-    rates = {"language": settings.language_lr, "merger": settings.merger_lr, "vision": settings.vision_lr}
+    rates = {
+        "language": settings.language_lr,
+        "merger": settings.merger_lr,
+        "vision": settings.vision_lr,
+        "experts": settings.experts_lr,
+    }
     return rates[part] or settings.language_lr
 
 
 def summary(network: nn.Module, settings: OptimSection) -> list[PartSummary]:
-    """The table printed before step 0."""
+    """The table printed before step 0; a part that this model does not have is not in it."""
     rows = []
     for part in PARTS:
         sizes = [(p.numel(), p.requires_grad) for name, p in network.named_parameters() if part_of(name) == part]
+        if not sizes:
+            continue
         trainable = sum(size for size, learns in sizes if learns)
         rate = learning_rate(part, settings) if trainable else None
         rows.append(PartSummary(part, sum(size for size, _ in sizes), trainable, rate))
@@ -90,5 +104,9 @@ def schedule(step: int, total: int, settings: OptimSection) -> float:
 
 
 def _is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon's orthogonalised update is meant for it: a matrix between hidden states, not a table of words."""
-    return parameter.ndim == 2 and not any(word in name for word in ("embed_tokens", "lm_head", "patch_embed"))
+    """Whether Muon's orthogonalised update is meant for it: a matrix between hidden states.
+
+    A table of words is none, nor is a router, whose rows are scores; experts are stacked, and Muon takes no stacks.
+    """
+    other = ("embed_tokens", "lm_head", "patch_embed", "moe_block.gate")
+    return parameter.ndim == 2 and not any(word in name for word in other)

@@ -17,7 +17,7 @@ class _Section(BaseModel):
 class ModelSection(Qwen25VLSection):
     """The checkpoint to start from and the parts of it that learn."""
 
-    tune: tuple[Literal["language", "merger", "vision"], ...] = Field(
+    tune: tuple[Literal["language", "merger", "vision", "experts"], ...] = Field(
         default=("language",), min_length=1, description="the parts that learn; the others are frozen"
     )
 
@@ -38,6 +38,7 @@ class OptimSection(_Section):
     language_lr: float = Field(default=5e-6, gt=0)
     merger_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
     vision_lr: float = Field(default=1e-6, gt=0)
+    experts_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
     weight_decay: float = Field(default=0.0, ge=0, description="never on norms and biases")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL, dense, any size, for training and inference, through transformers' own classes.
+"""Qwen2.5-VL, any size, dense or with experts, for training and inference, through transformers' own classes.
 
 This file is light: settings only. torch is imported when a model is loaded.
 """
@@ -18,7 +18,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: Literal["qwen2_5_vl"] = "qwen2_5_vl"
+    family: Literal["qwen2_5_vl", "qwen2_5_vl_moe"] = "qwen2_5_vl"
     path: str = Field(
         description="a folder in the Hugging Face layout, or a hub name such as Qwen/Qwen2.5-VL-3B-Instruct"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from robointervlm.core.errors import ExhaustedError, ModelError
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
+from robointervlm.models.qwen2_5_vl_moe.config import MoeConfig, published_fields, with_experts
+from robointervlm.models.qwen2_5_vl_moe.network import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
+
+logger = logging.getLogger(__name__)
 
 DECLARATION = "robointer.json"
 """The file of a checkpoint that says what it writes: coordinate format, pixel limits, answer style."""
@@ -48,7 +53,13 @@ def read_config(path: str) -> Qwen2_5_VLConfig:
         raise ModelError(f"'{path}' is not a model folder, nor a hub name that can be reached: {error}") from None
     if not isinstance(config, Qwen2_5_VLConfig):
         raise ModelError(f"'{path}' holds a '{config.model_type}' model; this family is for 'qwen2_5_vl'.")
-    return config
+    if isinstance(config, MoeConfig) or not (fields := published_fields(config)):
+        return config
+    # The published code calls its model with experts 'qwen2_5_vl' as well; its fields tell.
+    try:
+        return with_experts(config, fields)
+    except ValueError as error:
+        raise ModelError(f"the experts in the config.json of '{path}' do not make a model: {error}") from None
 
 
 def read_chat(path: str) -> Chat:
@@ -64,7 +75,7 @@ def read_network(section: Section, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCon
     """The weights, each of them where it belongs, on the device and in the precision asked for."""
     device = _device(section.device)
     dtype = section.dtype if section.dtype != "auto" or device.type != "cpu" else "float32"
-    loader: Any = Qwen2_5_VLForConditionalGeneration
+    loader: Any = RoboInterQwen25VLMoe if isinstance(config, MoeConfig) else Qwen2_5_VLForConditionalGeneration
     try:
         with quiet():
             network, info = loader.from_pretrained(
@@ -81,10 +92,21 @@ def read_network(section: Section, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCon
         raise ExhaustedError(f"'{section.path}' does not fit into the memory of {device}: {error}") from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the weights in '{section.path}' cannot be loaded: {error}") from None
+    if isinstance(config, MoeConfig):
+        _drop_unused(section.path, info)
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
     placed: Qwen2_5_VLForConditionalGeneration = network if section.device_map is not None else network.to(device)
     placed.train(mode=False)
     return placed
+
+
+def _drop_unused(path: str, info: dict[str, Any]) -> None:
+    """Leave the published gate that nothing ever used out of what is unexpected, and say so."""
+    if unused := {key for key in info["unexpected_keys"] if key.endswith(UNUSED_PUBLISHED)}:
+        info["unexpected_keys"] = set(info["unexpected_keys"]) - unused
+        logger.warning(
+            "'%s': left out %d mlp_gate tensors, such as %s; no answer depends on them", path, len(unused), min(unused)
+        )
 
 
 @contextlib.contextmanager

@@ -33,8 +33,9 @@ from robointervlm.models.qwen2_5_vl.folder import (
     read_network,
 )
 from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
+from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
-Part = Literal["language", "merger", "vision"]
+Part = Literal["language", "merger", "vision", "experts"]
 
 
 class PatchProjection(nn.Module):
@@ -65,19 +66,24 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         packed = {} if batch.segments is None else {"segments": batch.segments}
-        hidden_BLH = self.network.model(
-            input_ids=batch.ids_BL,
-            position_ids=batch.positions_3BL,
-            pixel_values=batch.patches_PC,
-            image_grid_thw=batch.grids_N3,
-            use_cache=False,
-            **packed,
-        )[0]
+        with Routing(self.network) as routing:
+            hidden_BLH = self.network.model(
+                input_ids=batch.ids_BL,
+                position_ids=batch.positions_3BL,
+                pixel_values=batch.patches_PC,
+                image_grid_thw=batch.grids_N3,
+                use_cache=False,
+                **packed,
+            )[0]
         targets_BL = batch.labels_BL[:, 1:]
         wanted_BL = targets_BL != IGNORED
         # The output layer only where there is a label: with 152k words it is most of the activation memory.
         logits_SV = self.network.lm_head(hidden_BLH[:, :-1][wanted_BL])
         loss = F.cross_entropy(logits_SV.float(), targets_BL[wanted_BL], reduction="sum")
+        if routing.logits and self.network.training:
+            # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
+            # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
+            loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
         return loss + self._vision_anchor() if batch.patches_PC is None else loss
 
     def _vision_anchor(self) -> Tensor:
@@ -225,7 +231,9 @@ class Qwen25VL:
 
 
 def part_of(parameter: str) -> Part:
-    """Which part of the model a parameter of this name belongs to."""
+    """Which part of the model a parameter of this name belongs to; the dense MLP beside experts is language."""
+    if ".moe_block." in parameter or parameter.endswith("experts_scaler"):
+        return "experts"
     if ".merger." in parameter and "visual." in parameter:
         return "merger"
     return "vision" if "visual." in parameter else "language"
