@@ -8,7 +8,6 @@ from robointervlm.metrics.paired import (
     design_effect,
     holm,
     mcnemar,
-    paired_interval,
     paired_permutation,
     pairs_for_accuracy,
     pairs_for_distance,
@@ -80,10 +79,6 @@ def test_a_permutation_of_different_sizes_is_near_the_normal_approximation():
 
 def test_what_does_not_differ_has_p_1():
     assert paired_permutation([0.0] * 5, range(5), seed=0).p == 1.0
-
-
-def test_the_interval_of_a_constant_difference_is_that_difference():
-    assert paired_interval([0.25] * 6, list("aabbcc"), seed=0) == (0.25, 0.25)
 
 
 def test_connors_sample_size():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.metrics.penalty import charged, diagonal
-from robointervlm.metrics.summary import Interval, cluster_interval, cluster_intervals, mean, status_counts
+from robointervlm.metrics.summary import Interval, cluster_interval, cluster_intervals, mean
 
 
 def test_the_mean_of_no_values_is_an_error_and_not_a_number():
@@ -80,13 +80,6 @@ def test_the_diagonal_of_a_picture():
 def test_a_failure_is_never_charged_less_than_an_answer(value, penalty):
     assert charged(None, penalty) >= charged(value, penalty)
     assert charged(min(value, penalty), penalty) == min(value, penalty)
-
-
-def test_every_way_to_end_is_counted_even_if_nothing_ended_so():
-    counts = status_counts(["ok", "unparsable", "ok", "refused"])
-    assert counts == {"ok": 2, "unparsable": 1, "model_error": 0, "input_error": 0, "refused": 1}
-    with pytest.raises(KeyError):
-        status_counts(["fine"])
 
 
 def test_several_means_over_the_same_questions_have_the_intervals_they_have_alone():

@@ -11,7 +11,7 @@ import robointervlm.tasks as tasks_package
 from robointervlm.core.answer import Box, Choice, Points, Text, Trajectory, Unparsed, YesNo
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.core.errors import RecipeError
-from robointervlm.tasks import all_tasks, styled, task_for_stem, task_named
+from robointervlm.tasks import Case, all_tasks, styled, task_for_stem, task_named
 
 SIZE = ImageSize(320, 180)
 PIXELS = Space.pixels(SIZE)
@@ -224,6 +224,15 @@ def test_no_trajectory_is_better_than_the_right_one_and_none_in_the_picture_wors
         assert metric.measure(predicted, reference, SIZE) >= 0
         if metric.name != "DTW":  # DTW grows with the waypoints of a prediction; its charge is capped instead
             assert metric.measure(predicted, reference, SIZE) <= metric.penalty(reference, SIZE) + 1e-9
+
+
+def test_boxes_measured_together_have_the_values_they_have_alone():
+    boxes = [Box(0, 0, 10, 10), Box(5, 0, 15, 10), Box(9, 9, 19, 19), Box(40, 40, 50, 50)]
+    cases = [Case(box, boxes[0], SIZE) for box in boxes]
+    # 50 of 150 pixels in common, then 1 of 199, then none.
+    assert task_named("final_box").metrics[2].measure_many(cases) == [1, 1 / 3, 1 / 199, 0]
+    for metric in task_named("final_box").metrics:
+        assert metric.measure_many(cases) == [metric.measure(*case) for case in cases]
 
 
 def test_only_questions_with_a_position_have_places():

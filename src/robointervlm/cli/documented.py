@@ -94,7 +94,7 @@ _TRAIN_WITHOUT_EFFECT = {
         ("eval_strategy", "evaluation_strategy", "per_device_eval_batch_size"), "robointer predict evaluates"
     ),
     "deepspeed": "this version trains with DistributedDataParallel, every GPU holding the whole model",
-    "data_flatten": "how samples are put together is the loop's own matter",
+    "data_flatten": "a recipe's batch.pack puts several samples into a row",
     "cache_dir": "set HF_HUB_CACHE",
     "save_strategy": "checkpoints are saved every save_steps",
     "report_to": "the numbers are in the run folder's metrics.jsonl",

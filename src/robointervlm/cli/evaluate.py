@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -118,7 +118,7 @@ def score(  # noqa: PLR0913 - one per flag
 
     A file of another tool is made a run folder first; docs/foreign_files.md says which files are understood.
     """
-    flags = {
+    flags: dict[str, Any] = {
         "--kind": kind,
         "--coordinates": coordinates,
         "--gt-coordinates": gt_coordinates,
@@ -135,19 +135,25 @@ def score(  # noqa: PLR0913 - one per flag
             f"{runs[0]} is a file: score one at a time and say what is in it, "
             "with --kind, --coordinates (for places) and --out FOLDER."
         )
+    flags |= {"--prediction-field": prediction_field, "--gt-field": gt_field, "--gt-box": gt_box}
+    _score_file(runs[0], kind, out, flags)
+
+
+def _score_file(file: Path, kind: str, out: Path, flags: Mapping[str, Any]) -> None:
+    """Makes a run folder of a file of predictions, by what the flags of `score` say of it, and scores that."""
     from robointervlm.cli.foreign import declared
     from robointervlm.evaluate.foreign import import_predictions
 
     said = declared(
         kind,
-        coordinates=coordinates,
-        gt_coordinates=gt_coordinates,
-        image_size=image_size,
-        image_dir=image_dir,
-        resize_limits=resize_limits,
-        fields=(prediction_field, gt_field, gt_box),
+        coordinates=flags["--coordinates"],
+        gt_coordinates=flags["--gt-coordinates"],
+        image_size=flags["--image-size"],
+        image_dir=flags["--image-dir"],
+        resize_limits=flags["--resize-limits"],
+        fields=(flags["--prediction-field"], flags["--gt-field"], flags["--gt-box"]),
     )
-    import_predictions(runs[0], out, said)
+    import_predictions(file, out, said)
     _finish(out)
 
 

@@ -191,10 +191,6 @@ class Catalog(Mapping[str, DatasetSpec]):
         """Second names of datasets: alias to name."""
         return self._aliases
 
-    def file_of(self, name: str) -> Path:
-        """The catalog file that defines this name."""
-        return self._files[name]
-
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Every name that can be asked for, aliases included."""

@@ -15,8 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.metrics.summary import Interval, cluster_interval
-
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
@@ -78,11 +76,6 @@ def paired_permutation(
         positive = generator.binomial(counts, 0.5, size=(min(block, draws - start), len(sizes)))
         reached += int(np.count_nonzero(np.abs((2 * positive - counts) @ sizes) >= observed))
     return Permutation((reached + 1) / (draws + 1), exact=False, patterns=draws)
-
-
-def paired_interval(differences: Sequence[float], clusters: Sequence[Hashable], seed: int) -> Interval:
-    """The 95 % interval of the mean difference, by drawing whole clusters: both answers of a question stay together."""
-    return cluster_interval(differences, clusters, seed)
 
 
 def design_effect(differences: Sequence[float], clusters: Sequence[Hashable]) -> float:

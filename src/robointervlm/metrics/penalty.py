@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import math
 
+from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import ImageSize
 
 
 def diagonal(image: ImageSize) -> float:
     """The length of the image's diagonal in pixels: the farthest apart that two places in it can be."""
     return math.hypot(*image)
+
+
+def one_diagonal(_reference: Answer, image: ImageSize | None) -> float:
+    """The penalty of a distance that is one waypoint's: the image's diagonal, whatever the reference is."""
+    assert image is not None  # an answer with places has an image
+    return diagonal(image)
 
 
 def charged(value: float | None, penalty: float) -> float:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-
-Status = Literal["ok", "unparsable", "model_error", "input_error", "refused"]
 
 # Draws times clusters held in memory at once: 2 million int64 are 16 MB.
 _BLOCK = 2_000_000
@@ -90,11 +88,3 @@ def _resampled(totals: Floats, seed: int, resamples: int) -> Floats:
         times = np.stack([np.bincount(row, minlength=count) for row in drawn])
         sampled.append(times @ totals)
     return np.concatenate(sampled)
-
-
-def status_counts(statuses: Iterable[Status]) -> dict[Status, int]:
-    """How many samples ended in each way, those that never happened included; their sum is the number requested."""
-    counts: dict[Status, int] = dict.fromkeys(get_args(Status), 0)
-    for status in statuses:
-        counts[status] += 1  # a status of another name is a KeyError, never a sample that is not counted
-    return counts

@@ -5,31 +5,46 @@ The headline is ACC@IoU>0.1, the number of the published tables; the stricter AC
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from robointervlm.core.answer import Answer, Box
-from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.reading import read_box
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.overlap import acc_at, iou
-from robointervlm.tasks.task import Column, Metric, Task
+from robointervlm.metrics.overlap import acc_at, iou, iou_many
+from robointervlm.tasks.task import Case, Column, Metric, Task
+
+
+def _corners(answer: Answer) -> tuple[Point, Point]:
+    assert isinstance(answer, Box)
+    return answer.corners
 
 
 def _iou(predicted: Answer, reference: Answer, _image: ImageSize | None) -> float:
-    assert isinstance(predicted, Box)
-    assert isinstance(reference, Box)
-    return iou(predicted.corners, reference.corners)
+    return iou(_corners(predicted), _corners(reference))
 
 
 def _over(threshold: float, predicted: Answer, reference: Answer, image: ImageSize | None) -> float:
     return acc_at(_iou(predicted, reference, image), threshold)
 
 
-BOX_METRICS = (
-    Metric("ACC@IoU>0.1", "higher", partial(_over, 0.1), worst=0.0),
-    Metric("ACC@IoU>0.5", "higher", partial(_over, 0.5), worst=0.0),
-    Metric("IoU", "higher", _iou, worst=0.0),
-)
+def _ious(cases: Sequence[Case]) -> list[float]:
+    corners = [[_corners(answer) for answer in (case.predicted, case.reference)] for case in cases]
+    overlaps: list[float] = iou_many([pair[0] for pair in corners], [pair[1] for pair in corners]).tolist()
+    return overlaps
+
+
+def _all_over(threshold: float, cases: Sequence[Case]) -> list[float]:
+    return [acc_at(overlap, threshold) for overlap in _ious(cases)]
+
+
+def _acc(threshold: float) -> Metric:
+    many = partial(_all_over, threshold)
+    return Metric(f"ACC@IoU>{threshold}", "higher", partial(_over, threshold), worst=0.0, measure_many=many)
+
+
+BOX_METRICS = (_acc(0.1), _acc(0.5), Metric("IoU", "higher", _iou, worst=0.0, measure_many=_ious))
 
 
 def box_task(name: str, key: str, stems: tuple[str, ...] | None = None, column: Column = "") -> Task:

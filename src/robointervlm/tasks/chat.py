@@ -5,21 +5,14 @@ Scored by equality up to white space.
 
 from __future__ import annotations
 
-from robointervlm.core.coordinates import Space
-from robointervlm.core.reading import Reading, read_text
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
-from robointervlm.tasks.task import Metric, Task
-
-
-def _reading(text: str, _space: Space | None) -> Reading:
-    return read_text(text)
-
+from robointervlm.tasks.task import Metric, Task, text_reading
 
 TASKS = (
     Task(
         name="chat",
-        reading=_reading,
+        reading=text_reading,
         write=write_answer,
         metrics=(Metric("Exact", "higher", exact, worst=0.0),),
     ),

@@ -8,7 +8,7 @@ from robointervlm.core.answer import Answer, Points
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_points
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.penalty import diagonal
+from robointervlm.metrics.penalty import one_diagonal
 from robointervlm.metrics.points import contact_distance
 from robointervlm.tasks.task import Metric, Task
 
@@ -21,17 +21,12 @@ def _distance(predicted: Answer, reference: Answer, _image: ImageSize | None) ->
     return contact_distance(predicted.array, reference.array)
 
 
-def _diagonal(_reference: Answer, image: ImageSize | None) -> float:
-    assert image is not None  # an answer with places has an image
-    return diagonal(image)
-
-
 TASKS = (
     Task(
         name="contact_point",
         reading=partial(read_points, key=_KEY, count=2),
         write=partial(write_answer, key=_KEY),
-        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=_diagonal),),
+        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=one_diagonal),),
         stems=("full_single_multi_contact_obj_contact_point_qa",),
         max_new_tokens=256,
     ),

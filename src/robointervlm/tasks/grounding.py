@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from robointervlm.core.coordinates import Space
-from robointervlm.core.reading import Reading, read_text
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.tasks.boxes import box_task
-from robointervlm.tasks.task import Metric, Task
-
-
-def _name(text: str, _space: Space | None) -> Reading:
-    return read_text(text)
-
+from robointervlm.tasks.task import Metric, Task, text_reading
 
 TASKS = (
     box_task("grounding", "bbox_2d", stems=("grounding_qa",)),
     Task(
         name="naming",
-        reading=_name,
+        reading=text_reading,
         write=write_answer,
         metrics=(Metric("Exact", "higher", exact, worst=0.0),),
         stems=("naming_qa",),

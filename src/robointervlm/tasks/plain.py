@@ -13,7 +13,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_points
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.curves import hausdorff
-from robointervlm.metrics.penalty import diagonal
+from robointervlm.metrics.penalty import one_diagonal
 from robointervlm.tasks.boxes import box_task
 from robointervlm.tasks.chat import TASKS as CHAT
 from robointervlm.tasks.choice import TASKS as CHOICES
@@ -28,11 +28,6 @@ def _distance(predicted: Answer, reference: Answer, _image: ImageSize | None) ->
     return hausdorff(predicted.array, reference.array)
 
 
-def _diagonal(_reference: Answer, image: ImageSize | None) -> float:
-    assert image is not None  # an answer with places has an image
-    return diagonal(image)
-
-
 def _plain(task: Task, name: str) -> Task:
     return replace(task, name=name, stems=(), places_in_question=False, column="", told_apart=None)
 
@@ -45,7 +40,7 @@ TASKS = (
         reading=read_points,
         write=partial(write_answer, key="point_2d"),
         # The farthest that a point is from the nearest of the other answer; of two single points, their distance.
-        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=_diagonal),),
+        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=one_diagonal),),
         max_new_tokens=256,
     ),
     _plain(CHOICES[0], "any_choice"),

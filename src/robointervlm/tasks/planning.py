@@ -17,7 +17,7 @@ from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.reading import Reading, read_choice, read_text, read_yes_no
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.text import Smoothing, sacre_bleu, strict_bleu
-from robointervlm.tasks.task import Column, Metric, Task
+from robointervlm.tasks.task import Column, Metric, Task, text_reading
 
 Family = Literal["planning", "planning_choice", "planning_decide"]
 
@@ -174,10 +174,6 @@ def decided(predicted: Answer, reference: Answer, _image: ImageSize | None = Non
     return float(not before or before[-1] in _SAYS)
 
 
-def _plan_reading(text: str, _space: Space | None) -> Reading:
-    return read_text(text)
-
-
 def _choice_reading(text: str, _space: Space | None) -> Reading:
     return _noted(read_text(text), read_choice(text), Choice, "no letter")
 
@@ -213,7 +209,7 @@ def _accuracy(name: Family, column: Column) -> Task:
 TASKS = (
     Task(
         name="planning",
-        reading=_plan_reading,
+        reading=text_reading,
         write=write_answer,
         metrics=(
             Metric("BLEU", "higher", partial(_bleu, "method1"), worst=0.0),

@@ -9,18 +9,14 @@ from __future__ import annotations
 from functools import partial
 
 from robointervlm.core.answer import Answer, Text
-from robointervlm.core.coordinates import ImageSize, Space
-from robointervlm.core.reading import Reading, read_text, read_yes_no
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.reading import read_yes_no
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.exact import exact
 from robointervlm.metrics.text import strict_bleu
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Metric, Task, text_reading
 
 _YES_NO = {"yes": True, "no": False}
-
-
-def _reading(text: str, _space: Space | None) -> Reading:
-    return read_text(text)
 
 
 def _bleu(predicted: Answer, reference: Answer, _image: ImageSize | None) -> float:
@@ -48,7 +44,7 @@ def _exact(predicted: Answer, reference: Answer, image: ImageSize | None) -> flo
 TASKS = (
     Task(
         name="robovqa",
-        reading=_reading,
+        reading=text_reading,
         write=write_answer,
         metrics=(
             Metric("BLEU", "higher", _bleu, worst=0.0),

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import RecipeError
-from robointervlm.core.reading import Reading, without_question
+from robointervlm.core.reading import Reading, read_text, without_question
 from robointervlm.core.sample import IMAGE_MARKER
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
@@ -98,6 +98,11 @@ class Task:
     def read(self, text: str, space: Space | None) -> Answer | Unparsed:
         """The answer in a text, in pixels, or why there is none; `reading` also says in which form it was found."""
         return self.reading(text, space).answer
+
+
+def text_reading(text: str, _space: Space | None) -> Reading:
+    """The `reading` of a task whose answers are any text; no number in it is a place."""
+    return read_text(text)
 
 
 # The wordings are those of the public release (its evaluation_intermediate.py). It leaves "w2p" unimplemented: the

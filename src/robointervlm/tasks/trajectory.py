@@ -27,7 +27,7 @@ from robointervlm.metrics.curves import (
     rmse,
     rmse_many,
 )
-from robointervlm.metrics.penalty import diagonal
+from robointervlm.metrics.penalty import one_diagonal
 from robointervlm.tasks.task import Case, Metric, Task
 
 _KEY = "future_traj"
@@ -45,18 +45,12 @@ def _between(
 
 
 def _rmse(predicted: Answer, reference: Answer, image: ImageSize | None) -> float:
-    return rmse(_path(predicted), _path(reference), missing=_one_diagonal(reference, image))
-
-
-def _one_diagonal(_reference: Answer, image: ImageSize | None) -> float:
-    """For distances that are those of single waypoints."""
-    assert image is not None  # an answer with places has an image
-    return diagonal(image)
+    return rmse(_path(predicted), _path(reference), missing=one_diagonal(reference, image))
 
 
 def _diagonal_each(reference: Answer, image: ImageSize | None) -> float:
     """For a distance that is a sum over waypoints."""
-    return len(_path(reference)) * _one_diagonal(reference, image)
+    return len(_path(reference)) * one_diagonal(reference, image)
 
 
 Many = Callable[[list[Path], list[Path]], NDArray[np.float64]]
@@ -70,12 +64,12 @@ def _between_all(distances: Many, cases: Sequence[Case]) -> list[float]:
 
 
 def _all_rmse(cases: Sequence[Case]) -> list[float]:
-    prices = [_one_diagonal(case.reference, case.image) for case in cases]
+    prices = [one_diagonal(case.reference, case.image) for case in cases]
     return _between_all(partial(rmse_many, missing=prices), cases)
 
 
 def _metric(name: str, one: Callable[[Path, Path], float], many: Many) -> Metric:
-    penalty = _diagonal_each if name == "DTW" else _one_diagonal
+    penalty = _diagonal_each if name == "DTW" else one_diagonal
     alike = partial(_between_all, many)
     return Metric(name, "lower", partial(_between, one), worst=None, penalty=penalty, measure_many=alike)
 
@@ -84,7 +78,7 @@ _METRICS = (
     _metric("DTW", dtw, dtw_many),
     _metric("Frechet", discrete_frechet, discrete_frechet_many),
     _metric("Hausdorff", hausdorff, hausdorff_many),
-    Metric("RMSE", "lower", _rmse, worst=None, penalty=_one_diagonal, measure_many=_all_rmse),
+    Metric("RMSE", "lower", _rmse, worst=None, penalty=one_diagonal, measure_many=_all_rmse),
 )
 
 _TRAJ = Task(

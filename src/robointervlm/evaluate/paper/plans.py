@@ -6,33 +6,18 @@ from typing import Literal
 
 from robointervlm.evaluate.paper.answers import Record
 from robointervlm.metrics.text import Bleu, published_bleu
+from robointervlm.tasks.planning import KINDS, Family
 
 PlanType = Literal["choice", "decide", "planning"]
 
+_FAMILIES: dict[PlanType, Family] = {
+    "choice": "planning_choice",
+    "decide": "planning_decide",
+    "planning": "planning",
+}
 # In the order of the published scorer, which takes the first that is anywhere in the id, case counting (trap 20).
-PUBLISHED_KINDS: dict[PlanType, tuple[str, ...]] = {
-    "choice": (
-        "Scene_Understanding",
-        "Past_Multi_task_Selection",
-        "Past_Primitive_Selection",
-        "Future_Multi_task_Selection",
-        "Future_Primitive_Selection",
-        "Temporal_Understanding",
-    ),
-    "decide": (
-        "Success_Negative_Task",
-        "Success_Positive_Task",
-        "Discriminative_Affordance_Negative_Task",
-        "Discriminative_Affordance_Positive_Task",
-    ),
-    "planning": (
-        "Planning_Task",
-        "Past_Description_Task",
-        "Planning_with_Context_Task",
-        "Planning_Remaining_Steps_Task",
-        "Generative_Affordance_Task",
-        "Future_Prediction_Task",
-    ),
+PUBLISHED_KINDS = {
+    kind: tuple(each.name for each in KINDS if each.family == family) for kind, family in _FAMILIES.items()
 }
 
 
