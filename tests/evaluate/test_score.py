@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -197,9 +198,16 @@ def test_a_metric_that_can_measures_all_answers_at_once(monkeypatch):
     assert [dict(each.values) for each in scored] == [{"ACC@IoU>0.1": 0.25, "ACC@IoU>0.5": 1.0, "IoU": 1.0}] * 3
 
 
-def test_a_value_that_is_no_number_is_a_bug_and_not_a_score(monkeypatch):
+@pytest.mark.parametrize(
+    "broken_way",
+    [
+        {"measure": lambda *_: float("nan"), "measure_many": None},
+        {"measure_many": lambda cases: [math.nan] * len(cases)},
+    ],
+)
+def test_a_value_that_is_no_number_is_a_bug_and_not_a_score(monkeypatch, broken_way):
     task = task_named("current_box")
-    broken = replace(task, metrics=(replace(task.metrics[0], measure=lambda *_: float("nan")),))
+    broken = replace(task, metrics=(replace(task.metrics[0], **broken_way),))
     for module in ("score", "aggregate"):
         monkeypatch.setattr(f"robointervlm.evaluate.{module}.task_named", lambda name: broken)
     with pytest.raises(ValueError, match="a bug of the metric"):
