@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from robointervlm.core.errors import DataError
 from robointervlm.runs.files import sync_folder, writing_to
@@ -24,9 +25,20 @@ MANIFEST = "MANIFEST.json"
 _PREFIX = "step-"
 
 
+class Ranks(Protocol):
+    """One process of a run."""
+
+    @property
+    def rank(self) -> int: ...
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        ...
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model that loads by itself (`model/`) and the state of the training (`state.pt`)."""
+    """A folder with a model that loads by itself (`model/`) and the state of the training (`state.pt` and others)."""
 
     folder: Path
     step: int
@@ -40,25 +52,24 @@ class Checkpoint:
         return self.folder / "state.pt"
 
 
-def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int) -> Checkpoint:
-    """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones."""
+def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int, ranks: Ranks) -> Checkpoint:
+    """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones.
+
+    Called by every process, and so is `write`, each with the same temporary folder.
+    """
     final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
     with writing_to(final.folder):
-        discard(temporary.folder)
-        temporary.folder.mkdir(parents=True)
+        if ranks.rank == 0:
+            discard(temporary.folder)
+            temporary.folder.mkdir(parents=True)
+        ranks.wait()
         write(temporary)
-        files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
-        entries = {str(path.relative_to(temporary.folder)): _sealed(path) for path in files}
-        manifest = temporary.folder / MANIFEST
-        manifest.write_text(json.dumps({"step": step, "files": entries}, indent=1) + "\n")
-        _sealed(manifest)
-        for folder in {path.parent for path in files} | {temporary.folder}:
-            sync_folder(folder)
-        discard(final.folder)
-        temporary.folder.replace(final.folder)
-        sync_folder(root)
-    _prune(root, step, keep)
+        ranks.wait()
+        if ranks.rank == 0:
+            _seal(temporary, final)
+            _prune(root, step, keep)
+        ranks.wait()
     return final
 
 
@@ -117,6 +128,20 @@ def _prune(root: Path, newest_step: int, keep: int) -> None:
             discard(old.folder)
         except OSError as error:
             logger.warning("the old checkpoint %s cannot be removed (%s); remove it yourself", old.folder, error)
+
+
+def _seal(temporary: Checkpoint, final: Checkpoint) -> None:
+    """Sync and hash every file, write the manifest, and only then give the folder its name."""
+    files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
+    entries = {str(path.relative_to(temporary.folder)): _sealed(path) for path in files}
+    manifest = temporary.folder / MANIFEST
+    manifest.write_text(json.dumps({"step": final.step, "files": entries}, indent=1) + "\n")
+    _sealed(manifest)
+    for folder in {path.parent for path in files} | {temporary.folder}:
+        sync_folder(folder)
+    discard(final.folder)
+    temporary.folder.replace(final.folder)
+    sync_folder(final.folder.parent)
 
 
 def _sealed(path: Path) -> dict[str, object]:

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,18 +18,19 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import nn
 
 from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
+from robointervlm.train.engine import Engine
+from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
-from robointervlm.train.optimizer import freeze, optimizers, schedule
+from robointervlm.train.optimizer import PartSummary, freeze, schedule, summary
 from robointervlm.train.packing import packing
 from robointervlm.train.recipe import TrainRecipe
 
@@ -60,6 +60,20 @@ class StepNumbers(NamedTuple):
     grad_norm: float
 
 
+@dataclass(frozen=True)
+class Processes:
+    """The processes that an accelerator has joined, as the writing of a checkpoint knows them."""
+
+    accelerator: Accelerator
+
+    @property
+    def rank(self) -> int:
+        return int(self.accelerator.process_index)
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+
 @dataclass
 class Training:
     """A run in progress: the recipe, the model, what changes it, and where it is."""
@@ -71,6 +85,8 @@ class Training:
     plan: Planned = field(init=False)
     load: Load = field(init=False)
     feed: Feed = field(init=False)
+    parts: list[PartSummary] = field(init=False)
+    engine: Engine = field(init=False)
     step: int = 0
     counts: Counts = field(default_factory=Counts)
 
@@ -87,9 +103,8 @@ class Training:
         else:
             self.load, self.plan = packing(self.feed, recipe, processes)
             use_packed_attention(self.model.network)
-        self._plain_optimizers = optimizers(self.model.network, recipe.optim)
-        self.module: nn.Module = self.accelerator.prepare(SupervisedLoss(self.model.network))
-        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in self._plain_optimizers]
+        self.parts = summary(self.model.network, recipe.optim)  # while every process still holds all parameters
+        self.engine = engine_for(recipe, self.model.network, self.accelerator)
 
     @property
     def checkpoint_root(self) -> Path:
@@ -113,9 +128,7 @@ class Training:
                 f"{found.folder} belongs to another recipe ({', '.join(differing)} differ); "
                 "choose another run.dir, or repeat the recipe it was written with."
             )
-        self.model.network.load_state_dict(state["network"], strict=True)
-        for optimizer, saved in zip(self._plain_optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.engine.load(found.folder)
         self.step = found.step
         self.counts = Counts(**state["counts"])
 
@@ -124,7 +137,6 @@ class Training:
         recipe, accelerator = self.recipe, self.accelerator
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
         batches = loader(self.load, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
-        self.module.train()
         with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
             bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
             while self.step < self.plan.steps:
@@ -148,10 +160,7 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep)
-        self.accelerator.wait_for_everyone()
+        checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=Processes(self.accelerator))
 
     def _say_so(self, loss: float, seconds: float) -> None:
         """A line now and then where there is no terminal for the bar."""
@@ -168,30 +177,17 @@ class Training:
         summed = torch.zeros((), device=self.accelerator.device)
         for index, micro in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            with _synchronised(self.accelerator, self.module, last=last):
-                loss = self.module(micro.batch.to(self.accelerator.device))
-                # The wrapper averages gradients over the processes; the sum over all tokens is wanted.
-                self.accelerator.backward(loss * (self.accelerator.num_processes / supervised))
-            summed += loss.detach()
+            summed += self.engine.accumulate(micro.batch.to(self.accelerator.device), 1 / supervised, last=last)
         mean = self._over_all(summed)[0] / supervised
-        norm = float(self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optim.clip))
-        # In fp16 the scaler tries scales that are too high; it leaves such a step out by itself and lowers the scale.
-        scaled = self.accelerator.scaler is not None
-        if not (math.isfinite(mean) and (math.isfinite(norm) or scaled)):
+        norm = self.engine.step(scale) if math.isfinite(mean) else math.nan
+        # In fp16 scales are tried that are too high; such a step is left out and the scale lowered.
+        if not (math.isfinite(mean) and (math.isfinite(norm) or self.engine.finds_scale)):
             ids = [identifier for micro in micro_batches for identifier in micro.ids]
             raise NonFiniteLossError(
                 f"step {self.step + 1}: loss {mean}, gradient norm {norm}; the step was not applied. "
                 f"Its samples: {', '.join(ids[:16])}."
             )
-        self._apply(scale)
         return StepNumbers(mean, norm)
-
-    def _apply(self, scale: float) -> None:
-        for plain, optimizer in zip(self._plain_optimizers, self.optimizers, strict=True):
-            for group in plain.param_groups:
-                group["lr"] = group["peak_lr"] * scale
-            optimizer.step()
-            optimizer.zero_grad()
 
     def _over_all(self, *values: float | torch.Tensor) -> list[float]:
         """The sum of each number over all processes."""
@@ -242,16 +238,11 @@ class Training:
             )
 
     def _write(self, into: checkpoints.Checkpoint) -> None:
-        self.model.save(into.model)
-        torch.save(
-            {
-                "plan": self._plan_identity(),
-                "network": self.model.network.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self._plain_optimizers],
-                "counts": vars(self.counts),
-            },
-            into.state,
-        )
+        weights = self.engine.weights()  # all processes exchange something here, before one of them can fail to write
+        self.engine.save(into.folder)
+        if self.accelerator.is_main_process:
+            self.model.save(into.model, weights)
+            torch.save({"plan": self._plan_identity(), "counts": vars(self.counts)}, into.state)
 
     def _plan_identity(self) -> dict[str, Any]:
         """What has to be the same for the samples after a step to be the same."""
@@ -265,6 +256,7 @@ class Training:
             "packing": self.plan.identity,
             "augment": self.recipe.augment.model_dump(),
             "optim": self.recipe.optim.model_dump(),
+            "strategy": self.engine.name,
         }
 
     @property
@@ -282,12 +274,6 @@ class Training:
             console=console(),
             disable=not self.accelerator.is_main_process or not console().is_terminal,
         )
-
-
-def _synchronised(accelerator: Accelerator, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-    """Exchange gradients between processes only after the last micro-batch of a step."""
-    context: AbstractContextManager[None] = nullcontext() if last else accelerator.no_sync(module)
-    return context
 
 
 def _forget_after(step: int, metrics: Path) -> None:

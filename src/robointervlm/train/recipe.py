@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
 
@@ -78,6 +78,27 @@ class RunSection(_Section):
     seed: int = 0
     precision: Literal["auto", "no", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU, else no")
     gradient_checkpointing: bool = False
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = Field(
+        default="ddp", description="ddp: every process holds the whole model; fsdp, deepspeed: each holds a part"
+    )
+    deepspeed: Path | None = Field(default=None, description="a DeepSpeed JSON file; its 'auto' are this recipe's")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_means_deepspeed(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("deepspeed") is not None:
+            return {"strategy": "deepspeed", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _strategy_fits(self) -> RunSection:
+        if self.strategy == "deepspeed" and self.deepspeed is None:
+            raise ValueError("strategy deepspeed needs a file: run.deepspeed=qwen-vl-finetune/scripts/zero3.json")
+        if self.strategy != "deepspeed" and self.deepspeed is not None:
+            raise ValueError(f"deepspeed={self.deepspeed} means strategy deepspeed, not {self.strategy}; drop one")
+        if self.strategy == "fsdp" and self.precision == "fp16":
+            raise ValueError("strategy fsdp has no loss scaling; use precision bf16, or strategy ddp or deepspeed")
+        return self
 
 
 class TrainRecipe(_Section):
@@ -95,3 +116,10 @@ class TrainRecipe(_Section):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _optimizer_fits(self) -> TrainRecipe:
+        if self.optim.name == "muon" and self.run.strategy != "ddp":
+            # It orthogonalises whole matrices, and no process holds one.
+            raise ValueError(f"optim.name muon needs run.strategy ddp, not {self.run.strategy}; or use adamw")
+        return self

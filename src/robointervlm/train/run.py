@@ -24,7 +24,6 @@ from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
 from robointervlm.train.loop import CHECKPOINTS, Training
-from robointervlm.train.optimizer import summary
 from robointervlm.train.packing import PackedPlan
 from robointervlm.train.preview import drawn, marked
 from robointervlm.train.recipe import TrainRecipe
@@ -95,9 +94,9 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
     if training.step < training.plan.steps:
         logger.warning("stopped at step %d of %d; rerun the same command to go on", training.step, training.plan.steps)
         return False
-    accelerator.wait_for_everyone()
+    weights = training.engine.weights()
     if accelerator.is_main_process:
-        _export(model, recipe.run.dir / "model")
+        _export(model, weights, recipe.run.dir / "model")
         result = {"steps": training.step, **vars(training.counts)}
         write_atomically(recipe.run.dir / "result.json", json.dumps(result, indent=2) + "\n")
         logger.info(
@@ -112,6 +111,8 @@ def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
     """How the model is loaded to be trained."""
     section = Section(**recipe.model.model_dump(exclude={"tune"}))
     changes: dict[str, object] = {"device": "cpu"} if accelerator.device.type == "cpu" else {}
+    if recipe.run.strategy != "ddp":
+        changes["device"] = "cpu"  # shared out from there: no GPU has to hold the whole model
     if section.dtype == "auto":
         # The weights that learn are kept in float32, whatever `run.precision` computes in: next to a weight of 0.02 a
         # step of 5e-6 is lost in bfloat16, and the model would not learn at all.
@@ -119,12 +120,12 @@ def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
     return section.model_copy(update=changes)
 
 
-def _export(model: Qwen25VL, folder: Path) -> None:
+def _export(model: Qwen25VL, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Write the finished model under its name only when it is whole."""
     temporary = folder.with_name(f".tmp-{folder.name}")
     with writing_to(folder):
         discard(temporary)
-        model.save(temporary)
+        model.save(temporary, weights)
         discard(folder)
         temporary.replace(folder)
 
@@ -133,7 +134,7 @@ def show(training: Training) -> None:
     """Print what is trained on what, and write the first samples, supervised part marked, into the run folder."""
     recipe, mixture = training.recipe, training.mixture
     parts = Table("part", "parameters", "learning", "peak learning rate", title="What is trained")
-    for row in summary(training.model.network, recipe.optim):
+    for row in training.parts:
         rate = f"{row.lr:.1e}" if row.lr else "frozen"
         parts.add_row(row.part, f"{row.parameters:,}", f"{row.trainable:,}", rate)
     console().print(parts)

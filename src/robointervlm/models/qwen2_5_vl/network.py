@@ -50,7 +50,7 @@ class PatchProjection(nn.Module):
         self.weight = convolution.weight
 
     def forward(self, patches_PCTHW: Tensor) -> Tensor:
-        return F.linear(patches_PCTHW.flatten(1), self.weight.flatten(1))
+        return F.linear(patches_PCTHW.flatten(1).to(self.weight.dtype), self.weight.flatten(1))
 
 
 class SupervisedLoss(nn.Module):
@@ -66,9 +66,15 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         packed = {} if batch.segments is None else {"segments": batch.segments}
+        # The embeddings, then the vision tower, then the layers: where weights are shared out, all processes gather
+        # them in the same order, whatever is in their batches.
+        embedded_BLH = self.network.get_input_embeddings()(batch.ids_BL)
+        if batch.patches_PC is None:
+            embedded_BLH = embedded_BLH + self._vision_anchor().to(embedded_BLH.dtype)
         with Routing(self.network) as routing:
             hidden_BLH = self.network.model(
                 input_ids=batch.ids_BL,
+                inputs_embeds=embedded_BLH,
                 position_ids=batch.positions_3BL,
                 pixel_values=batch.patches_PC,
                 image_grid_thw=batch.grids_N3,
@@ -84,7 +90,7 @@ class SupervisedLoss(nn.Module):
             # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
             # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
             loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
-        return loss + self._vision_anchor() if batch.patches_PC is None else loss
+        return loss
 
     def _vision_anchor(self) -> Tensor:
         """Zero, computed through the vision tower, so that a batch without pictures leaves no other rank waiting."""
@@ -206,10 +212,13 @@ class Qwen25VL:
     def _stops(self) -> list[int]:
         return [self.encoder.chat.turn_end_id, self.encoder.pad_id]
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares."""
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares.
+
+        `weights`: all of them by name, where the network itself holds only a part of each.
+        """
         with quiet():
-            self.network.save_pretrained(folder, save_original_format=False)
+            self.network.save_pretrained(folder, state_dict=weights, save_original_format=False)
         for weights in folder.glob("*.safetensors"):
             # They are written for the owner alone; whoever may read the config may read them.
             weights.chmod((folder / "config.json").stat().st_mode)

@@ -1,0 +1,89 @@
+"""What the training loop asks of a strategy: the same step, however weights and optimizer lie on the processes.
+
+All strategies minimise the same sum and divide it by the same number, clip by the same norm, and take the same step;
+they differ in what each process holds. One class each is in `robointervlm.train.engines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robointervlm.models.qwen2_5_vl.encoder import Batch
+
+
+class Engine(Protocol):
+    """A network that learns on all processes together. Every method is called by all of them, in the same order."""
+
+    @property
+    def name(self) -> str:
+        """What lies where; a checkpoint is for an engine of the same name and as many processes."""
+        ...
+
+    @property
+    def finds_scale(self) -> bool:
+        """Whether it leaves out a step whose gradient is not finite by itself and tries again at a lower scale."""
+        ...
+
+    def accumulate(self, batch: Batch, share: float, *, last: bool) -> Tensor:
+        """Add the gradient of `share` times the summed loss over this batch to that of the step; returns the sum.
+
+        Over the processes gradients are summed. `last`: the step's last batch on this process.
+        """
+        ...
+
+    def step(self, lr_scale: float) -> float:
+        """Clip the gradient, apply it at this share of the peak learning rates, forget it; its norm before clipping.
+
+        A norm that is not finite means that nothing was applied.
+        """
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole model by parameter name, on the CPU of the first process; empty on the others."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what this process needs to go on, weights included; exchanges nothing with other processes."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Take back what `save` wrote on this process."""
+        ...
+
+
+def state_file(folder: Path, rank: int) -> Path:
+    """Where a process keeps its part of an engine's state."""
+    return folder / f"engine-{rank:05d}.pt"
+
+
+def loaded_state(folder: Path, rank: int) -> dict[str, object]:
+    """What a process wrote with `torch.save`: tensors, numbers and their containers, nothing else."""
+    state: dict[str, object] = torch.load(state_file(folder, rank), map_location="cpu", weights_only=True)
+    return state
+
+
+def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], lr_scale: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * lr_scale
+
+
+def gathered(network: nn.Module, whole: Callable[[nn.Parameter], Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Every parameter made whole, one after the other, by name; only where they are kept do they stay in memory.
+
+    Tied parameters stay tied: they are one tensor under two names.
+    """
+    found: dict[str, Tensor] = {}
+    made: dict[nn.Parameter, Tensor] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if parameter not in made:
+            tensor = whole(parameter)
+            made[parameter] = tensor if keep else tensor.new_empty(0)
+        if keep:
+            found[name] = made[parameter]
+    return found
