@@ -48,6 +48,12 @@ def _whole(text: str) -> int:
     return int(number)
 
 
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise RecipeError(f"{text} does not exist; a path starts in the folder where the script is run.")
+    return text
+
+
 def _optimizer(text: str) -> str:
     return "adamw" if text.startswith("adamw") else text
 
@@ -78,6 +84,7 @@ _TRAIN_FLAGS = {
     "seed": _Flag("run.seed", _whole),
     "gradient_checkpointing": _Flag("run.gradient_checkpointing", _yes),
     "dataloader_num_workers": _Flag("data.workers", _whole),
+    "deepspeed": _Flag("run.deepspeed", _file),
 }
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
@@ -93,7 +100,6 @@ _TRAIN_WITHOUT_EFFECT = {
     **dict.fromkeys(
         ("eval_strategy", "evaluation_strategy", "per_device_eval_batch_size"), "robointer predict evaluates"
     ),
-    "deepspeed": "this version trains with DistributedDataParallel, every GPU holding the whole model",
     "data_flatten": "a recipe's batch.pack puts several samples into a row",
     "cache_dir": "set HF_HUB_CACHE",
     "save_strategy": "checkpoints are saved every save_steps",

@@ -160,7 +160,9 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=Processes(self.accelerator))
+        checkpoints.save(
+            self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=Processes(self.accelerator)
+        )
 
     def _say_so(self, loss: float, seconds: float) -> None:
         """A line now and then where there is no terminal for the bar."""

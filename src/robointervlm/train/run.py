@@ -176,4 +176,7 @@ def _accelerator(recipe: TrainRecipe) -> Accelerator:
         precision = "no" if on_cpu else "bf16"
     if on_cpu and os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    if on_cpu:
+        # accelerate looks for DeepSpeed where it is installed, and that for a GPU, with a warning.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return Accelerator(cpu=on_cpu, mixed_precision=precision)

@@ -219,9 +219,9 @@ class Qwen25VL:
         """
         with quiet():
             self.network.save_pretrained(folder, state_dict=weights, save_original_format=False)
-        for weights in folder.glob("*.safetensors"):
+        for written in folder.glob("*.safetensors"):
             # They are written for the owner alone; whoever may read the config may read them.
-            weights.chmod((folder / "config.json").stat().st_mode)
+            written.chmod((folder / "config.json").stat().st_mode)
         self.encoder.chat.tokenizer.save_pretrained(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor(self.encoder.limits), indent=2) + "\n")
         declaration = {

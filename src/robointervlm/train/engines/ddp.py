@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
@@ -24,7 +24,9 @@ class DdpEngine:
 
     name = "ddp"
 
-    def __init__(self, network: PreTrainedModel, recipe: TrainRecipe, accelerator: Accelerator) -> None:
+    def __init__(
+        self, network: Qwen2_5_VLForConditionalGeneration, recipe: TrainRecipe, accelerator: Accelerator
+    ) -> None:
         self._network = network
         self._accelerator = accelerator
         self._clip = recipe.optim.clip

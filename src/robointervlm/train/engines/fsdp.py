@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
@@ -31,7 +31,9 @@ class FsdpEngine:
     name = "fsdp"
     finds_scale = False
 
-    def __init__(self, network: PreTrainedModel, recipe: TrainRecipe, accelerator: Accelerator) -> None:
+    def __init__(
+        self, network: Qwen2_5_VLForConditionalGeneration, recipe: TrainRecipe, accelerator: Accelerator
+    ) -> None:
         self._network: Any = network
         self._accelerator = accelerator
         self._clip = recipe.optim.clip

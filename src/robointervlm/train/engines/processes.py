@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.distributed as dist
 from accelerate import Accelerator
 
@@ -13,4 +15,5 @@ def backend(accelerator: Accelerator) -> str:
 def joined(accelerator: Accelerator) -> None:
     """Make a group of one where accelerate, rightly, made none: a run on one process is the same code."""
     if not dist.is_initialized():
-        dist.init_process_group(backend(accelerator), store=dist.HashStore(), rank=0, world_size=1)
+        distributed: Any = dist  # HashStore is documented, but not in its __all__
+        distributed.init_process_group(backend(accelerator), store=distributed.HashStore(), rank=0, world_size=1)

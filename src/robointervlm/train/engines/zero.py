@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.encoder import Batch
@@ -29,7 +29,9 @@ from robointervlm.train.recipe import TrainRecipe
 class ZeroEngine:
     """A DeepSpeed engine around the network, with our AdamW and our schedule."""
 
-    def __init__(self, network: PreTrainedModel, recipe: TrainRecipe, accelerator: Accelerator) -> None:
+    def __init__(
+        self, network: Qwen2_5_VLForConditionalGeneration, recipe: TrainRecipe, accelerator: Accelerator
+    ) -> None:
         if recipe.run.deepspeed is None:
             raise RecipeError("run.strategy=deepspeed needs its settings: run.deepspeed=FILE.")
         config = resolved(
@@ -46,7 +48,7 @@ class ZeroEngine:
         # Before the weights are shared out: afterwards a matrix has one dimension, and decay goes by that.
         [self._adamw] = optimizers(network, recipe.optim)
         self._engine: Any = deepspeed.initialize(
-            model=SupervisedLoss(network),  # type: ignore[arg-type]
+            model=SupervisedLoss(network),
             optimizer=self._adamw,
             config=config,
             dist_init_required=False,
@@ -128,9 +130,9 @@ def _plain(scaler: object) -> dict[str, float]:
 def _deepspeed(accelerator: Accelerator) -> Any:
     """The library, joined to the processes that accelerate has started."""
     if accelerator.device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when it is imported
     try:
-        import deepspeed
+        import deepspeed  # noqa: PLC0415 - an extra, which takes seconds to import
     except ImportError as error:
         raise RecipeError(
             f"run.strategy=deepspeed needs DeepSpeed ({error}): pip install 'robointervlm[scale]'."

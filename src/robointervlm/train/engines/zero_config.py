@@ -77,7 +77,7 @@ def _decide(config: dict[str, Any], key: str, value: object, source: str) -> Non
     if given not in (AUTO, value):
         raise RecipeError(
             f"run.deepspeed: {key} is {json.dumps(given)} in the file, but {source} makes it {json.dumps(value)}; "
-            "write \"auto\" there."
+            'write "auto" there.'
         )
     config[name] = value
 
