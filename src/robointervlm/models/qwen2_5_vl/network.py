@@ -66,18 +66,19 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         packed = {} if batch.segments is None else {"segments": batch.segments}
-        # The embeddings, then the vision tower, then the layers: where weights are shared out, all processes gather
-        # them in the same order, whatever is in their batches.
-        embedded_BLH = self.network.get_input_embeddings()(batch.ids_BL)
+        # The embeddings, the vision tower, the layers, and every module each time: where weights are shared out, the
+        # processes gather them in this order, whatever is in the batch of each.
+        model: Any = self.network.model
+        embedded_BLH = model.get_input_embeddings()(batch.ids_BL)
+        seen = self._seen(batch)
         if batch.patches_PC is None:
-            embedded_BLH = embedded_BLH + self._vision_anchor().to(embedded_BLH.dtype)
+            embedded_BLH = embedded_BLH + torch.cat(seen.pooler_output).sum().to(embedded_BLH.dtype) * 0.0
         with Routing(self.network) as routing:
-            hidden_BLH = self.network.model(
+            hidden_BLH = model(
                 input_ids=batch.ids_BL,
                 inputs_embeds=embedded_BLH,
                 position_ids=batch.positions_3BL,
-                pixel_values=batch.patches_PC,
-                image_grid_thw=batch.grids_N3,
+                mm_encoder_outputs={} if batch.patches_PC is None else {"image": seen},
                 use_cache=False,
                 **packed,
             )[0]
@@ -92,14 +93,17 @@ class SupervisedLoss(nn.Module):
             loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
         return loss
 
-    def _vision_anchor(self) -> Tensor:
-        """Zero, computed through the vision tower, so that a batch without pictures leaves no other rank waiting."""
-        visual = self.network.model.visual
-        weight = visual.patch_embed.proj.weight
-        grid = torch.tensor([[1, MERGE, MERGE]], device=weight.device)
-        blank = torch.zeros(MERGE * MERGE, 3 * TEMPORAL * PATCH * PATCH, device=weight.device, dtype=weight.dtype)
-        features: Tensor = visual(blank, grid_thw=grid).pooler_output
-        return features.sum() * 0.0
+    def _seen(self, batch: Batch) -> Any:
+        """What the vision tower makes of the pictures; of a blank one where there are none, so that nobody waits.
+
+        No weight is touched outside its module: DeepSpeed would gather it on this process alone.
+        """
+        patches_PC, grids_N3 = batch.patches_PC, batch.grids_N3
+        if patches_PC is None or grids_N3 is None:
+            device = batch.ids_BL.device
+            patches_PC = torch.zeros(MERGE * MERGE, 3 * TEMPORAL * PATCH * PATCH, device=device)
+            grids_N3 = torch.tensor([[1, MERGE, MERGE]], device=device)
+        return self.network.model.get_image_features(patches_PC, grids_N3, return_dict=True)
 
 
 class Qwen25VL:
