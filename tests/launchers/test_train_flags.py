@@ -52,6 +52,7 @@ def test_the_cpu_does_not_get_half_precision():
         (["--tune_moe", "False"], "--tune_moe False: nothing would learn"),
         (["3000"], "follows no flag"),
         (["--save_steps", "2.5"], "not a whole number"),
+        (["--deepspeed", "scripts/none.json"], "--deepspeed: scripts/none.json does not exist"),
     ],
 )
 def test_a_flag_that_means_nothing_is_an_error(arguments, said):
@@ -74,3 +75,9 @@ def test_every_flag_is_a_key_of_the_training_recipe():
         section, _, key = flag.key.partition(".")
         field = TrainRecipe.model_fields[section]
         assert not key or key in field.annotation.model_fields, flag.key  # type: ignore[union-attr]
+
+
+def test_a_deepspeed_file_is_the_recipes(tmp_path, monkeypatch):
+    (tmp_path / "zero3.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert overrides("--deepspeed", "zero3.json") == {'run.deepspeed="zero3.json"'}

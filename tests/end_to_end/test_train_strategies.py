@@ -1,0 +1,170 @@
+"""DDP, FSDP2 and DeepSpeed's ZeRO on two CPU processes: one mathematics, whatever lies where."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tiny_models import box_dataset, losses, train_arguments
+
+pytestmark = pytest.mark.slow
+
+WORKER = Path(__file__).with_name("strategies_worker.py")
+SCRIPTS = Path(__file__).parents[2] / "qwen-vl-finetune" / "scripts"
+COMMON = [
+    *("mixture=[boxes,texts]", "run.max_steps=8", "batch.per_device=1", "data.max_bad_rate=0.9", "optim.clip=2"),
+    *("optim.language_lr=1e-3", "optim.merger_lr=5e-4", "optim.vision_lr=2e-3", "optim.weight_decay=0.1"),
+]
+PACKED = ["batch.pack=shared", "batch.max_tokens=300", "run.max_steps=3"]
+ZERO = {name: f"run.deepspeed={SCRIPTS / name}.json" for name in ("zero2", "zero3", "zero3_offload")}
+# ZeRO-3 twice: the documented file keeps weights as small as these on every process; here none are.
+SHARDED = "zero3_sharded"
+
+if importlib.util.find_spec("deepspeed") is None:
+    without = "DeepSpeed is not installed: pip install 'robointervlm[scale]'"
+elif shutil.which("c++") is None and shutil.which("g++") is None:
+    without = "DeepSpeed compiles its exchange over shared memory on a CPU, and there is no C++ compiler"
+else:
+    without = ""
+needs_deepspeed = pytest.mark.skipif(bool(without), reason=without)
+SHARING = ["fsdp", *(pytest.param(name, marks=needs_deepspeed) for name in (*ZERO, SHARDED))]
+ALL = ["ddp", *SHARING]
+
+
+def environment(extensions: Path) -> dict[str, str]:
+    # What DeepSpeed compiles is kept for the next time where TORCH_EXTENSIONS_DIR says so.
+    kept = {"TORCH_EXTENSIONS_DIR": str(extensions), **os.environ}
+    return {**kept, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+
+
+def in_two_processes(task: Path, base: dict[str, str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, str(WORKER), str(task)]
+    logs = [task.with_name(f"log-{rank}.txt") for rank in range(2)]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**base, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        for rank, log in enumerate(logs)
+    ]
+    try:
+        codes = [process.wait(timeout=540) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder, tmp_path_factory):
+    """A folder with a run of every strategy: undisturbed, stopped and resumed, packed; and what was observed."""
+    folder = tmp_path_factory.mktemp("strategies")
+    catalog = box_dataset(folder / "data", wordy=4, bad=[7])
+    texts = [
+        {"id": f"t{n}", "conversations": [{"from": "human", "value": "Open?"}, {"from": "gpt", "value": "Yes"}]}
+        for n in range(6)
+    ]
+    (folder / "data" / "texts.json").write_text(json.dumps(texts))
+    catalog.write_text(catalog.read_text() + "texts: {task: chat, annotations: texts.json}\n")
+    strategies = {"ddp": [], "fsdp": ["run.strategy=fsdp"]}
+    if not without:
+        sharded = json.loads((SCRIPTS / "zero3.json").read_text())
+        sharded["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        (folder / f"{SHARDED}.json").write_text(json.dumps(sharded))
+        strategies |= {name: [setting] for name, setting in ZERO.items()}
+        strategies[SHARDED] = [f"run.deepspeed={folder / SHARDED}.json"]
+    task = {"model": str(tiny_folder), "catalog": str(catalog), "out": str(folder), "common": COMMON, "packed": PACKED}
+    (folder / "task.json").write_text(json.dumps({**task, "strategies": strategies}))
+    base = environment(tmp_path_factory.getbasetemp() / "extensions")
+    in_two_processes(folder / "task.json", base)
+    return folder, [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)], base
+
+
+def numbers(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_course(ours: Path, theirs: Path) -> None:
+    for one, other in zip(numbers(ours), numbers(theirs), strict=True):
+        for name in ("loss", "grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4), (one["step"], name)
+        for name in ("step", "samples", "supervised", "bad", "lr_scale"):
+            assert one[name] == other[name], name
+
+
+@pytest.mark.parametrize("strategy", SHARING)
+def test_a_strategy_learns_what_ddp_learns(trained, strategy):
+    folder, _, _ = trained
+    assert_same_course(folder / strategy, folder / "ddp")
+    norms = [line["grad_norm"] for line in numbers(folder / strategy)]
+    assert min(norms) < 2 < max(norms), "clipping is not tried"
+
+
+@pytest.mark.parametrize("strategy", SHARING)
+def test_a_strategy_learns_packed_rows_as_ddp_does(trained, strategy):
+    folder, _, _ = trained
+    assert_same_course(folder / f"{strategy}-packed", folder / "ddp-packed")
+
+
+def test_a_process_without_pictures_computes_beside_one_with_pictures(trained):
+    _, (first, second), _ = trained
+    assert any(one != other for one, other in zip(first["ddp"]["pictures"], second["ddp"]["pictures"], strict=True))
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_a_stopped_run_goes_on_as_if_undisturbed(trained, strategy):
+    folder, _, _ = trained
+    assert losses(folder / f"{strategy}-parts") == losses(folder / strategy)
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_a_gradient_that_is_not_finite_is_not_applied(trained, strategy):
+    _, found, _ = trained
+    assert [found[rank][strategy]["gradient"] for rank in range(2)] != [pytest.approx(0), pytest.approx(0)]
+    assert not any(abs(found[rank][strategy]["gradient"]) < float("inf") for rank in range(2))
+    assert found[0][strategy]["unchanged"]
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_the_exported_folder_loads_and_is_the_model_in_memory(trained, strategy):
+    _, (found, _), _ = trained
+    assert found[strategy]["wrong_keys"] == []
+    assert found[strategy]["loaded"] == pytest.approx(found[strategy]["in_memory"], rel=1e-6)
+    assert found[strategy]["answer"] == found["ddp"]["answer"]
+
+
+@needs_deepspeed
+def test_a_killed_zero3_run_goes_on_as_if_undisturbed(trained, tiny_folder, tmp_path):
+    folder, _, base = trained
+    more = [*COMMON, f"run.deepspeed={folder / SHARDED}.json", "run.save_every=2"]
+    arguments = train_arguments(tiny_folder, folder / "data" / "catalog.yaml", tmp_path / "run", *more)
+    command = [sys.executable, "-m", "robointervlm.cli", "train", *arguments, "--processes", "2"]
+    process = subprocess.Popen(command, env=base, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while not (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir():
+        assert time.monotonic() < end, "step 4 was not reached"
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert process.wait(timeout=60) == 137
+    assert not (tmp_path / "run" / "result.json").exists()
+    done = subprocess.run(command, env=base, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == losses(folder / SHARDED)
