@@ -7,26 +7,31 @@ folder is renamed. Resuming takes the newest whose manifest verifies and names t
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from robointervlm.core.errors import DataError
+from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.runs.files import sync_folder, writing_to
+from robointervlm.runs.journal import decoded_line, encoded_line
+from robointervlm.runs.run import environment
+from robointervlm.train.ranks import ALONE, Ranks, by_first, together
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 _PREFIX = "step-"
+# How many files are hashed at once.
+HASHING = 4
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model that loads by itself (`model/`) and the state of the training (`state.pt`)."""
+    """A folder with a model that loads by itself (`model/`) and the state of the training (`state.pt` and others)."""
 
     folder: Path
     step: int
@@ -39,26 +44,48 @@ class Checkpoint:
     def state(self) -> Path:
         return self.folder / "state.pt"
 
+    def rank_state(self, rank: int) -> Path:
+        """What one process alone has: the states of its random generators."""
+        return self.folder / f"rank-{rank:05d}.pt"
 
-def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int) -> Checkpoint:
-    """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones."""
+
+def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int, ranks: Ranks = ALONE) -> Checkpoint:
+    """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones.
+
+    Called by every rank, and so is `write`, each with the same temporary folder, to add whatever files it has. What
+    fails on one rank raises on all of them, and what was saved before stays as it was. A `write` that exchanges
+    something with other ranks must do so before it writes, or they wait for the one whose disk is full.
+    """
     final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
-    with writing_to(final.folder):
+
+    writing = writing_to(final.folder)
+
+    @writing
+    def begin() -> None:
         discard(temporary.folder)
         temporary.folder.mkdir(parents=True)
+
+    @writing
+    def fill() -> None:
+        if not temporary.folder.is_dir():
+            raise RecipeError(f"{root} is not the same folder for all processes; choose a run.dir that they share.")
         write(temporary)
-        files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
-        entries = {str(path.relative_to(temporary.folder)): _sealed(path) for path in files}
-        manifest = temporary.folder / MANIFEST
-        manifest.write_text(json.dumps({"step": step, "files": entries}, indent=1) + "\n")
-        _sealed(manifest)
-        for folder in {path.parent for path in files} | {temporary.folder}:
-            sync_folder(folder)
-        discard(final.folder)
-        temporary.folder.replace(final.folder)
-        sync_folder(root)
-    _prune(root, step, keep)
+
+    @writing
+    def seal() -> None:
+        _seal(temporary, final, ranks.world)
+
+    try:
+        by_first(ranks, begin)
+        together(ranks, fill)
+        by_first(ranks, seal)
+    except BaseException:
+        if ranks.rank == 0:  # what is in it is of no use, but the room it takes may be
+            shutil.rmtree(temporary.folder, ignore_errors=True)
+        raise
+    if ranks.rank == 0:
+        _prune(root, step, keep)
     return final
 
 
@@ -83,11 +110,20 @@ def newest(root: Path) -> Checkpoint | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, None if each is as the manifest says."""
     try:
-        entries = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        manifest = decoded_line((folder / MANIFEST).read_bytes().removesuffix(b"\n"))
+        if manifest is None:
+            return f"{MANIFEST} is damaged"
+        entries: dict[str, dict[str, object]] = {**manifest["files"]}  # type: ignore[dict-item]
+        # Sizes first: a cut file is found without reading the others.
         for name, entry in entries.items():
-            if _digest(folder / name) != entry["sha256"]:
-                return f"{name} differs from the manifest"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            if (folder / name).stat().st_size != entry["bytes"]:
+                return f"{name} has {(folder / name).stat().st_size} bytes, not {entry['bytes']}"
+        with ThreadPoolExecutor(max_workers=HASHING) as pool:
+            digests = pool.map(_digest, [folder / name for name in entries])
+            for (name, entry), digest in zip(entries.items(), digests, strict=True):
+                if digest != entry["sha256"]:
+                    return f"{name} differs from the manifest"
+    except OSError as error:
         return str(error)
     return None
 
@@ -117,6 +153,23 @@ def _prune(root: Path, newest_step: int, keep: int) -> None:
             discard(old.folder)
         except OSError as error:
             logger.warning("the old checkpoint %s cannot be removed (%s); remove it yourself", old.folder, error)
+
+
+def _seal(temporary: Checkpoint, final: Checkpoint, world: int) -> None:
+    """Sync and hash every file, write the manifest, and only then give the folder its name."""
+    files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
+    names = [str(path.relative_to(temporary.folder)) for path in files]
+    with ThreadPoolExecutor(max_workers=HASHING) as pool:
+        entries = dict(zip(names, pool.map(_sealed, files), strict=True))
+    manifest = temporary.folder / MANIFEST
+    about = {"step": final.step, "processes": world, "environment": environment(), "files": entries}
+    manifest.write_bytes(encoded_line(about))
+    _sealed(manifest)
+    for folder in {path.parent for path in files} | {temporary.folder}:
+        sync_folder(folder)
+    discard(final.folder)
+    temporary.folder.replace(final.folder)
+    sync_folder(final.folder.parent)
 
 
 def _sealed(path: Path) -> dict[str, object]:

@@ -30,8 +30,10 @@ from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
+from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.optimizer import freeze, optimizers, schedule
 from robointervlm.train.packing import packing
+from robointervlm.train.ranks import Together
 from robointervlm.train.recipe import TrainRecipe
 
 logger = logging.getLogger(__name__)
@@ -116,6 +118,7 @@ class Training:
         self.model.network.load_state_dict(state["network"], strict=True)
         for optimizer, saved in zip(self._plain_optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        restore_generators(found.rank_state(self.accelerator.process_index))
         self.step = found.step
         self.counts = Counts(**state["counts"])
 
@@ -148,10 +151,8 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep)
-        self.accelerator.wait_for_everyone()
+        ranks = Together(self.accelerator)
+        checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=ranks)
 
     def _say_so(self, loss: float, seconds: float) -> None:
         """A line now and then where there is no terminal for the bar."""
@@ -242,6 +243,9 @@ class Training:
             )
 
     def _write(self, into: checkpoints.Checkpoint) -> None:
+        save_generators(into.rank_state(self.accelerator.process_index))
+        if not self.accelerator.is_main_process:
+            return
         self.model.save(into.model)
         torch.save(
             {
