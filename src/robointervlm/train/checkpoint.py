@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.runs.files import sync_folder, writing_to
 from robointervlm.runs.journal import decoded_line, encoded_line
 from robointervlm.runs.run import environment
@@ -64,6 +64,7 @@ def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: in
     @writing
     def begin() -> None:
         discard(temporary.folder)
+        refuse_full_disk(root)
         temporary.folder.mkdir(parents=True)
 
     @writing
@@ -105,6 +106,34 @@ def newest(root: Path) -> Checkpoint | None:
     if found:
         raise DataError(f"no checkpoint in {root} is whole; move the folder away to start again from step 0.")
     return None
+
+
+def refuse_full_disk(root: Path, least: int = 0, keep: int = 0) -> None:
+    """Raise `ExhaustedError` if the disk has no room for one more checkpoint: as large as the last one.
+
+    Where there is none yet, of at least `least` bytes; warns if the `keep` of them and one more have no room.
+    """
+    there = next((each for each in (root, *root.parents) if each.is_dir()), root)
+    with writing_to(root):
+        free = shutil.disk_usage(there).free
+    found = _all(root)
+    size = max((sum(path.stat().st_size for path in found[-1].folder.rglob("*")) for _ in found[-1:]), default=least)
+    if size > free:
+        raise ExhaustedError(
+            f"{root} has no room for {'another' if found else 'a'} checkpoint: {_readable(size)} are needed, "
+            f"{_readable(free)} are free. What was saved is intact; free some space, or lower run.keep, and rerun the "
+            "same command."
+        )
+    if (keep + 1 - len(found)) * size > free:
+        logger.warning(
+            "%s: %s are free, and %d checkpoints of %s or more are kept while one more is written; free some space "
+            "or lower run.keep before the disk is full",
+            *(root, _readable(free), keep, _readable(size)),
+        )
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
 
 
 def damage(folder: Path) -> str | None:

@@ -6,12 +6,12 @@ samples give the same gradient however they are split.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,20 +21,21 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
+from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
-from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.generators import restore_generators, save_generators
+from robointervlm.train.non_finite import non_finite
 from robointervlm.train.optimizer import freeze, optimizers, schedule
 from robointervlm.train.packing import packing
-from robointervlm.train.ranks import Together
+from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.sample_log import SampleLog, forget_after
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +100,27 @@ class Training:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint of this run's folder, if there is one."""
-        with self.accelerator.main_process_first():  # it also tidies up
-            found = checkpoints.newest(self.checkpoint_root) if self.checkpoint_root.is_dir() else None
+        ranks = Together(self.accelerator)
+        found = by_first(ranks, lambda: checkpoints.newest(self.checkpoint_root))
         if found is not None:
-            self._restore(found)
+            together(ranks, lambda: self._restore(found))
             logger.info("going on from %s", found.folder)
+        by_first(ranks, self._check_room)
         if self.accelerator.is_main_process:
-            _forget_after(self.step, self.recipe.run.dir / METRICS)
+            forget_after(self.step, self.recipe.run.dir / METRICS)
+        forget_after(self.step, self.sample_log.path)
+
+    @cached_property
+    def sample_log(self) -> SampleLog:
+        """Which samples this process handled in each step."""
+        return SampleLog(self.recipe.run.dir, self.accelerator.process_index)
+
+    def _check_room(self) -> None:
+        """Refuse a disk on which not one checkpoint has room: at least what learns, and two moments of each."""
+        least = 3 * sum(
+            each.numel() * each.element_size() for each in self.model.network.parameters() if each.requires_grad
+        )
+        checkpoints.refuse_full_disk(self.checkpoint_root, least, self.recipe.run.keep)
 
     def _restore(self, found: checkpoints.Checkpoint) -> None:
         state = torch.load(found.state, map_location="cpu", weights_only=True)
@@ -126,7 +141,13 @@ class Training:
         """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
         recipe, accelerator = self.recipe, self.accelerator
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
-        batches = loader(self.load, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
+        batches = loader(
+            *(self.load, self.plan),
+            rank=accelerator.process_index,
+            first_step=self.step,
+            workers=workers,
+            timeout=recipe.data.timeout_seconds,
+        )
         self.module.train()
         with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
             bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
@@ -166,24 +187,20 @@ class Training:
         if not supervised:
             logger.warning("step %d: none of its samples could be loaded, nothing is learned in it", self.step + 1)
             return None
-        summed = torch.zeros((), device=self.accelerator.device)
+        losses = []
         for index, micro in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
             with _synchronised(self.accelerator, self.module, last=last):
                 loss = self.module(micro.batch.to(self.accelerator.device))
                 # The wrapper averages gradients over the processes; the sum over all tokens is wanted.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / supervised))
-            summed += loss.detach()
-        mean = self._over_all(summed)[0] / supervised
+            losses.append(loss.detach())
+        mean = self._over_all(torch.stack(losses).sum())[0] / supervised
         norm = float(self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optim.clip))
         # In fp16 the scaler tries scales that are too high; it leaves such a step out by itself and lowers the scale.
         scaled = self.accelerator.scaler is not None
         if not (math.isfinite(mean) and (math.isfinite(norm) or scaled)):
-            ids = [identifier for micro in micro_batches for identifier in micro.ids]
-            raise NonFiniteLossError(
-                f"step {self.step + 1}: loss {mean}, gradient norm {norm}; the step was not applied. "
-                f"Its samples: {', '.join(ids[:16])}."
-            )
+            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm)
         self._apply(scale)
         return StepNumbers(mean, norm)
 
@@ -206,6 +223,7 @@ class Training:
 
     def _counted(self, micro_batches: list[MicroBatch]) -> int:
         """The number of supervised tokens of this step in all processes; adds its samples to the counts."""
+        self.sample_log.write(self.step + 1, micro_batches)
         bad = [each for micro in micro_batches for each in micro.bad]
         too_long = [each for micro in micro_batches for each in micro.too_long]
         for each in bad + too_long:
@@ -292,17 +310,3 @@ def _synchronised(accelerator: Accelerator, module: nn.Module, *, last: bool) ->
     """Exchange gradients between processes only after the last micro-batch of a step."""
     context: AbstractContextManager[None] = nullcontext() if last else accelerator.no_sync(module)
     return context
-
-
-def _forget_after(step: int, metrics: Path) -> None:
-    """Drop the lines of steps that were made after the checkpoint: they are made again. A torn last line goes too."""
-    if not metrics.is_file():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_atomically(metrics, "".join(kept))
