@@ -33,14 +33,17 @@ def _each_call(named: list[tuple[Any, str]], before: Callable[[], None]) -> None
             inside[0] = False
 
     checkpoints.save = saving  # type: ignore[assignment]
-    for owner, name in named:
 
-        def wrapped(*arguments: Any, _real: Any = getattr(owner, name), **more: Any) -> Any:
+    def wrapped(real: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
             if inside[0]:
                 before()
-            return _real(*arguments, **more)
+            return real(*arguments, **more)
 
-        setattr(owner, name, wrapped)
+        return call
+
+    for owner, name in named:
+        setattr(owner, name, wrapped(getattr(owner, name)))
 
 
 # What a save does to the disk, in the order of its first calls.
@@ -179,3 +182,8 @@ def slow_steps(argument: str) -> None:
         return real(self, *arguments)
 
     Training._one_step = one_step  # type: ignore[method-assign]
+
+
+def draws_and_pause(argument: str) -> None:
+    draws("")
+    pause_in_save(argument)

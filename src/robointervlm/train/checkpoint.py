@@ -19,6 +19,7 @@ from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.runs.files import sync_folder, writing_to
 from robointervlm.runs.journal import decoded_line, encoded_line
 from robointervlm.runs.run import environment
+from robointervlm.train.disk import writing_weights
 from robointervlm.train.ranks import ALONE, Ranks, by_first, together
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: in
     final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
 
-    writing = writing_to(final.folder)
+    writing = writing_weights(final.folder)
 
     @writing
     def begin() -> None:
