@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,3 +181,71 @@ def test_the_manifest_names_every_file_with_its_hash(tmp_path):
         "sha256": "d869c3eeb8b1169d5be1667b005728947ef2ba0162d4e3fca1db13efda9f994f",
         "bytes": 15,
     }
+
+
+@dataclass
+class Thread:
+    """One of several ranks that are threads of the test; a rank that waits for 20 seconds breaks the barrier."""
+
+    rank: int
+    world: int
+    barrier: threading.Barrier
+    given: list[Any]
+
+    def gather(self, value: Any) -> list[Any]:
+        self.given[self.rank] = value
+        self.wait()
+        everything = list(self.given)
+        self.wait()
+        return everything
+
+    def wait(self) -> None:
+        self.barrier.wait(timeout=20)
+
+
+def each_rank(part: Callable[[Thread], Any], world: int = 3) -> list[Any]:
+    """What the part returns or raises on each rank."""
+    barrier, given = threading.Barrier(world), [None] * world
+    with ThreadPoolExecutor(world) as pool:
+        futures = [pool.submit(part, Thread(rank, world, barrier, given)) for rank in range(world)]
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_every_rank_writes_into_the_one_checkpoint(tmp_path):
+    def part(ranks: Thread) -> Checkpoint:
+        return save(tmp_path, 4, lambda into: into.rank_state(ranks.rank).write_text("mine"), keep=1, ranks=ranks)
+
+    folder = tmp_path / "step-00000004"
+    assert {checkpoint.folder for checkpoint in each_rank(part)} == {folder}
+    assert {path.name for path in folder.iterdir()} == {
+        *("MANIFEST.json", "rank-00000.pt", "rank-00001.pt", "rank-00002.pt")
+    }
+    assert json.loads((folder / "MANIFEST.json").read_text())["processes"] == 3
+    assert damage(folder) is None
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_a_rank_whose_disk_is_full_leaves_no_other_waiting_and_the_old_checkpoint_whole(tmp_path, failing):
+    saved(tmp_path, 1)
+
+    def part(ranks: Thread) -> Checkpoint:
+        def write(into: Checkpoint) -> None:
+            if ranks.rank == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            into.rank_state(ranks.rank).write_text("mine")
+
+        return save(tmp_path, 2, write, keep=1, ranks=ranks)
+
+    errors = each_rank(part)
+    assert [type(error) for error in errors] == [ExhaustedError] * 3
+    assert all("No space left" in str(error) for error in errors)
+    assert f"process {failing}: " in str(errors[1])
+    assert newest(tmp_path).step == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_folder_that_the_ranks_do_not_share_is_refused_on_all(tmp_path):
+    def part(ranks: Thread) -> Checkpoint:
+        return save(tmp_path / str(ranks.rank), 1, lambda into: None, keep=1, ranks=ranks)
+
+    assert all("not the same folder for all processes" in str(error) for error in each_rank(part))

@@ -45,6 +45,18 @@ class Run:
             yield cls(folder)
 
 
+_locks: set[int] = set()
+
+
+def _leave_locks_to_parent() -> None:
+    """A process forked off, such as one that loads data, must not hold a lock longer than the run itself lives."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_parent)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the folder's lock; it goes with the process, however that ends."""
@@ -63,8 +75,10 @@ def locked(folder: Path) -> Iterator[None]:
         with writing_to(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        _locks.add(descriptor)
         yield
     finally:
+        _locks.discard(descriptor)
         os.close(descriptor)
 
 

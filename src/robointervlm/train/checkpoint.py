@@ -7,33 +7,27 @@ folder is renamed. Resuming takes the newest whose manifest verifies and names t
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from robointervlm.core.errors import DataError
+from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.runs.files import sync_folder, writing_to
+from robointervlm.runs.journal import decoded_line, encoded_line
+from robointervlm.runs.run import environment
+from robointervlm.train.disk import writing_weights
+from robointervlm.train.ranks import ALONE, Ranks, by_first, together
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 _PREFIX = "step-"
-
-
-class Ranks(Protocol):
-    """One process of a run."""
-
-    @property
-    def rank(self) -> int: ...
-
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        ...
+# How many files are hashed at once.
+HASHING = 4
 
 
 @dataclass(frozen=True)
@@ -51,25 +45,49 @@ class Checkpoint:
     def state(self) -> Path:
         return self.folder / "state.pt"
 
+    def rank_state(self, rank: int) -> Path:
+        """What one process alone has: the states of its random generators."""
+        return self.folder / f"rank-{rank:05d}.pt"
 
-def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int, ranks: Ranks) -> Checkpoint:
+
+def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int, ranks: Ranks = ALONE) -> Checkpoint:
     """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones.
 
-    Called by every process, and so is `write`, each with the same temporary folder.
+    Called by every rank, and so is `write`, each with the same temporary folder, to add whatever files it has. What
+    fails on one rank raises on all of them, and what was saved before stays as it was. A `write` that exchanges
+    something with other ranks must do so before it writes, or they wait for the one whose disk is full.
     """
     final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
-    with writing_to(final.folder):
-        if ranks.rank == 0:
-            discard(temporary.folder)
-            temporary.folder.mkdir(parents=True)
-        ranks.wait()
+
+    writing = writing_weights(final.folder)
+
+    @writing
+    def begin() -> None:
+        discard(temporary.folder)
+        refuse_full_disk(root)
+        temporary.folder.mkdir(parents=True)
+
+    @writing
+    def fill() -> None:
+        if not temporary.folder.is_dir():
+            raise RecipeError(f"{root} is not the same folder for all processes; choose a run.dir that they share.")
         write(temporary)
-        ranks.wait()
-        if ranks.rank == 0:
-            _seal(temporary, final)
-            _prune(root, step, keep)
-        ranks.wait()
+
+    @writing
+    def seal() -> None:
+        _seal(temporary, final, ranks.world)
+
+    try:
+        by_first(ranks, begin)
+        together(ranks, fill)
+        by_first(ranks, seal)
+    except BaseException:
+        if ranks.rank == 0:  # what is in it is of no use, but the room it takes may be
+            shutil.rmtree(temporary.folder, ignore_errors=True)
+        raise
+    if ranks.rank == 0:
+        _prune(root, step, keep)
     return final
 
 
@@ -91,14 +109,51 @@ def newest(root: Path) -> Checkpoint | None:
     return None
 
 
+def refuse_full_disk(root: Path, least: int = 0, keep: int = 0) -> None:
+    """Raise `ExhaustedError` if the disk has no room for one more checkpoint: as large as the last one.
+
+    Where there is none yet, of at least `least` bytes; warns if the `keep` of them and one more have no room.
+    """
+    there = next((each for each in (root, *root.parents) if each.is_dir()), root)
+    with writing_to(root):
+        free = shutil.disk_usage(there).free
+    found = _all(root)
+    size = max((sum(path.stat().st_size for path in found[-1].folder.rglob("*")) for _ in found[-1:]), default=least)
+    if size > free:
+        raise ExhaustedError(
+            f"{root} has no room for {'another' if found else 'a'} checkpoint: {_readable(size)} are needed, "
+            f"{_readable(free)} are free. What was saved is intact; free some space, or lower run.keep, and rerun the "
+            "same command."
+        )
+    if (keep + 1 - len(found)) * size > free:
+        logger.warning(
+            "%s: %s are free, and %d checkpoints of %s or more are kept while one more is written; free some space "
+            "or lower run.keep before the disk is full",
+            *(root, _readable(free), keep, _readable(size)),
+        )
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+
+
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, None if each is as the manifest says."""
     try:
-        entries = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        manifest = decoded_line((folder / MANIFEST).read_bytes().removesuffix(b"\n"))
+        if manifest is None:
+            return f"{MANIFEST} is damaged"
+        entries: dict[str, dict[str, object]] = {**manifest["files"]}  # type: ignore[dict-item]
+        # Sizes first: a cut file is found without reading the others.
         for name, entry in entries.items():
-            if _digest(folder / name) != entry["sha256"]:
-                return f"{name} differs from the manifest"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            if (folder / name).stat().st_size != entry["bytes"]:
+                return f"{name} has {(folder / name).stat().st_size} bytes, not {entry['bytes']}"
+        with ThreadPoolExecutor(max_workers=HASHING) as pool:
+            digests = pool.map(_digest, [folder / name for name in entries])
+            for (name, entry), digest in zip(entries.items(), digests, strict=True):
+                if digest != entry["sha256"]:
+                    return f"{name} differs from the manifest"
+    except OSError as error:
         return str(error)
     return None
 
@@ -130,12 +185,15 @@ def _prune(root: Path, newest_step: int, keep: int) -> None:
             logger.warning("the old checkpoint %s cannot be removed (%s); remove it yourself", old.folder, error)
 
 
-def _seal(temporary: Checkpoint, final: Checkpoint) -> None:
+def _seal(temporary: Checkpoint, final: Checkpoint, world: int) -> None:
     """Sync and hash every file, write the manifest, and only then give the folder its name."""
     files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
-    entries = {str(path.relative_to(temporary.folder)): _sealed(path) for path in files}
+    names = [str(path.relative_to(temporary.folder)) for path in files]
+    with ThreadPoolExecutor(max_workers=HASHING) as pool:
+        entries = dict(zip(names, pool.map(_sealed, files), strict=True))
     manifest = temporary.folder / MANIFEST
-    manifest.write_text(json.dumps({"step": final.step, "files": entries}, indent=1) + "\n")
+    about = {"step": final.step, "processes": world, "environment": environment(), "files": entries}
+    manifest.write_bytes(encoded_line(about))
     _sealed(manifest)
     for folder in {path.parent for path in files} | {temporary.folder}:
         sync_folder(folder)

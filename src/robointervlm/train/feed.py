@@ -24,6 +24,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.augment import augmented
 from robointervlm.train.recipe import AugmentSection, TrainRecipe
 from robointervlm.train.supervision import model_space, taught
+from robointervlm.train.workers import naming_lost_workers
 
 # How many samples of a dataset tell how long its samples usually are.
 LENGTH_SAMPLES = 8
@@ -209,19 +210,26 @@ Load = Callable[[Any], MicroBatch]
 """Makes a micro-batch of what a plan says is in it: `Feed` for a `Plan`, `PackedFeed` for a `PackedPlan`."""
 
 
-def loader(load: Load, plan: Planned, *, rank: int, first_step: int, workers: int) -> Iterator[MicroBatch]:
-    """This rank's micro-batches in order, prepared by `workers` processes (0: by this one)."""
+def loader(  # noqa: PLR0913 - all by name
+    load: Load, plan: Planned, *, rank: int, first_step: int, workers: int, timeout: float = 60
+) -> Iterator[MicroBatch]:
+    """This rank's micro-batches in order, prepared by `workers` processes (0: by this one).
+
+    Raises `LostProcessError` if one of them dies or they give nothing for `timeout` seconds.
+    """
     wanted = _Wanted(load, plan, rank, first_step)
     if not workers:
         yield from (wanted[index] for index in range(len(wanted)))
         return
-    yield from torch.utils.data.DataLoader(
+    prepared = torch.utils.data.DataLoader(
         wanted,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4,
+        timeout=timeout,
         multiprocessing_context="fork",
     )
+    yield from naming_lost_workers(iter(prepared), timeout)
 
 
 class _Wanted(torch.utils.data.Dataset[MicroBatch]):

@@ -6,11 +6,11 @@ samples give the same gradient however they are split.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,20 +19,23 @@ import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
+from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.engine import Engine
 from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
+from robointervlm.train.generators import restore_generators, save_generators
+from robointervlm.train.non_finite import non_finite
 from robointervlm.train.optimizer import PartSummary, freeze, schedule, summary
 from robointervlm.train.packing import packing
+from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.sample_log import SampleLog, forget_after
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +61,6 @@ class StepNumbers(NamedTuple):
 
     loss: float
     grad_norm: float
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that an accelerator has joined, as the writing of a checkpoint knows them."""
-
-    accelerator: Accelerator
-
-    @property
-    def rank(self) -> int:
-        return int(self.accelerator.process_index)
-
-    def wait(self) -> None:
-        self.accelerator.wait_for_everyone()
 
 
 @dataclass
@@ -112,13 +101,25 @@ class Training:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint of this run's folder, if there is one."""
-        with self.accelerator.main_process_first():  # it also tidies up
-            found = checkpoints.newest(self.checkpoint_root) if self.checkpoint_root.is_dir() else None
+        ranks = Together(self.accelerator)
+        found = by_first(ranks, lambda: checkpoints.newest(self.checkpoint_root))
         if found is not None:
-            self._restore(found)
+            together(ranks, lambda: self._restore(found))
             logger.info("going on from %s", found.folder)
+        by_first(ranks, self._check_room)
         if self.accelerator.is_main_process:
-            _forget_after(self.step, self.recipe.run.dir / METRICS)
+            forget_after(self.step, self.recipe.run.dir / METRICS)
+        forget_after(self.step, self.sample_log.path)
+
+    @cached_property
+    def sample_log(self) -> SampleLog:
+        """Which samples this process handled in each step."""
+        return SampleLog(self.recipe.run.dir, self.accelerator.process_index)
+
+    def _check_room(self) -> None:
+        """Refuse a disk on which not one checkpoint has room: at least what learns, and two moments of each."""
+        least = 3 * torch.float32.itemsize * sum(part.trainable for part in self.parts)
+        checkpoints.refuse_full_disk(self.checkpoint_root, least, self.recipe.run.keep)
 
     def _restore(self, found: checkpoints.Checkpoint) -> None:
         state = torch.load(found.state, map_location="cpu", weights_only=True)
@@ -129,6 +130,7 @@ class Training:
                 "choose another run.dir, or repeat the recipe it was written with."
             )
         self.engine.load(found.folder)
+        restore_generators(found.rank_state(self.accelerator.process_index))
         self.step = found.step
         self.counts = Counts(**state["counts"])
 
@@ -136,7 +138,13 @@ class Training:
         """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
         recipe, accelerator = self.recipe, self.accelerator
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
-        batches = loader(self.load, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
+        batches = loader(
+            *(self.load, self.plan),
+            rank=accelerator.process_index,
+            first_step=self.step,
+            workers=workers,
+            timeout=recipe.data.timeout_seconds,
+        )
         with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
             bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
             while self.step < self.plan.steps:
@@ -160,9 +168,8 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        checkpoints.save(
-            self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=Processes(self.accelerator)
-        )
+        ranks = Together(self.accelerator)
+        checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=ranks)
 
     def _say_so(self, loss: float, seconds: float) -> None:
         """A line now and then where there is no terminal for the bar."""
@@ -176,19 +183,15 @@ class Training:
         if not supervised:
             logger.warning("step %d: none of its samples could be loaded, nothing is learned in it", self.step + 1)
             return None
-        summed = torch.zeros((), device=self.accelerator.device)
+        losses = []
         for index, micro in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            summed += self.engine.accumulate(micro.batch.to(self.accelerator.device), 1 / supervised, last=last)
-        mean = self._over_all(summed)[0] / supervised
+            losses.append(self.engine.accumulate(micro.batch.to(self.accelerator.device), 1 / supervised, last=last))
+        mean = self._over_all(torch.stack(losses).sum())[0] / supervised
         norm = self.engine.step(scale) if math.isfinite(mean) else math.nan
         # In fp16 scales are tried that are too high; such a step is left out and the scale lowered.
         if not (math.isfinite(mean) and (math.isfinite(norm) or self.engine.finds_scale)):
-            ids = [identifier for micro in micro_batches for identifier in micro.ids]
-            raise NonFiniteLossError(
-                f"step {self.step + 1}: loss {mean}, gradient norm {norm}; the step was not applied. "
-                f"Its samples: {', '.join(ids[:16])}."
-            )
+            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm)
         return StepNumbers(mean, norm)
 
     def _over_all(self, *values: float | torch.Tensor) -> list[float]:
@@ -203,6 +206,7 @@ class Training:
 
     def _counted(self, micro_batches: list[MicroBatch]) -> int:
         """The number of supervised tokens of this step in all processes; adds its samples to the counts."""
+        self.sample_log.write(self.step + 1, micro_batches)
         bad = [each for micro in micro_batches for each in micro.bad]
         too_long = [each for micro in micro_batches for each in micro.too_long]
         for each in bad + too_long:
@@ -242,6 +246,7 @@ class Training:
     def _write(self, into: checkpoints.Checkpoint) -> None:
         weights = self.engine.weights()  # all processes exchange something here, before one of them can fail to write
         self.engine.save(into.folder)
+        save_generators(into.rank_state(self.accelerator.process_index))
         if self.accelerator.is_main_process:
             self.model.save(into.model, weights)
             torch.save({"plan": self._plan_identity(), "counts": vars(self.counts)}, into.state)
@@ -276,17 +281,3 @@ class Training:
             console=console(),
             disable=not self.accelerator.is_main_process or not console().is_terminal,
         )
-
-
-def _forget_after(step: int, metrics: Path) -> None:
-    """Drop the lines of steps that were made after the checkpoint: they are made again. A torn last line goes too."""
-    if not metrics.is_file():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_atomically(metrics, "".join(kept))

@@ -17,12 +17,13 @@ from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.runs.files import write_atomically, writing_to
+from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
+from robointervlm.train.disk import writing_weights
 from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.packing import PackedPlan
 from robointervlm.train.preview import drawn, marked
@@ -123,7 +124,7 @@ def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
 def _export(model: Qwen25VL, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Write the finished model under its name only when it is whole."""
     temporary = folder.with_name(f".tmp-{folder.name}")
-    with writing_to(folder):
+    with writing_weights(folder):
         discard(temporary)
         model.save(temporary, weights)
         discard(folder)

@@ -1,0 +1,51 @@
+"""What is said when a loss or a gradient is not a number: the samples it can have come from, wherever they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from robointervlm.core.errors import NonFiniteLossError
+from robointervlm.train.feed import MicroBatch
+from robointervlm.train.ranks import Ranks
+
+# How many ids the message names; all of them are in `samples.rankK.jsonl`.
+NAMED = 16
+
+
+def non_finite(
+    ranks: Ranks, step: int, micro_batches: Sequence[MicroBatch], losses: Sequence[Tensor], norm: float
+) -> NonFiniteLossError:
+    """The error of a step; `losses` are this process's, one per micro-batch. Every process has to call this.
+
+    The guilty are the micro-batches whose own loss is not finite; if there are none the gradient is to blame, and that
+    may be any of the step.
+    """
+    found = [float(loss) for loss in losses]
+    guilty = [micro for micro, loss in zip(micro_batches, found, strict=True) if not math.isfinite(loss)]
+    mine = ([_ids(guilty), [loss for loss in found if not math.isfinite(loss)]], _ids(micro_batches))
+    gathered = ranks.gather(mine)
+    by_loss = any(losses for (_, losses), _ in gathered)
+    if by_loss:
+        values = sorted({str(loss) for (_, losses), _ in gathered for loss in losses})
+        what = f"the loss is {' and '.join(values)}"
+        named = {rank: ids for rank, ((ids, losses), _) in enumerate(gathered) if losses}
+    else:
+        what = f"the gradient's norm is {norm}, the loss a number"
+        named = {rank: ids for rank, (_, ids) in enumerate(gathered)}
+    said = "; ".join(_named(rank, ids, ranks.world) for rank, ids in named.items())
+    return NonFiniteLossError(
+        f"step {step}: {what}; the step was not applied, and the last checkpoint is from before it. "
+        f"The samples it came from: {said}. Look at them, or lower the learning rate; then run the same command again."
+    )
+
+
+def _ids(micro_batches: Sequence[MicroBatch]) -> list[str]:
+    return [each for micro in micro_batches for each in micro.ids]
+
+
+def _named(rank: int, ids: list[str], world: int) -> str:
+    more = f" and {len(ids) - NAMED} more (samples.rank{rank}.jsonl)" if len(ids) > NAMED else ""
+    return (f"process {rank}: " if world > 1 else "") + ", ".join(ids[:NAMED]) + more

@@ -1,0 +1,46 @@
+"""What it looks like to the training process when one of its loading processes dies, hangs or fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+from robointervlm.core.errors import LostProcessError
+
+Item = TypeVar("Item")
+
+_AGAIN = "The same command goes on from the newest checkpoint."
+
+
+def naming_lost_workers(items: Iterator[Item], timeout: float) -> Iterator[Item]:
+    """The items of a DataLoader; that a worker was killed or gave nothing for so long is `LostProcessError`."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            raise _named(error, timeout) from error
+        yield item
+
+
+def _named(error: RuntimeError, timeout: float) -> RuntimeError | LostProcessError:
+    said = str(error)
+    if "timed out" in said:
+        return LostProcessError(
+            f"the loading processes gave nothing for {timeout:g} seconds (data.timeout_seconds): one of them hangs, or "
+            f"the disk with the pictures does. {_AGAIN}"
+        )
+    if "exited unexpectedly" in said or "is killed by signal" in said:
+        cause = re.search(r"killed by signal: ([^.]*)\.", f"{said} {error.__cause__ or ''}")
+        how = f"was killed ({cause[1]})" if cause else "ended"
+        return LostProcessError(
+            f"a loading process {how}; if memory ran out, lower data.workers. {_AGAIN} {_pids(said)}".rstrip()
+        )
+    return error
+
+
+def _pids(said: str) -> str:
+    found = re.search(r"pid\(?s?\)?:? ?([\d, ]+)", said)
+    return f"(pid {found[1].strip()})" if found else ""
