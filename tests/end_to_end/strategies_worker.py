@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from accelerate import Accelerator
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.prompt import Decoding, Message, Prompt
@@ -93,9 +95,10 @@ def refused_gradient(training: Training, batch: Any) -> float:
 
 
 def main() -> None:
+    Accelerator.end_training = lambda _: None  # it ends the group of processes, and more runs follow
     task = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
-    found = {}
+    found, started = {}, time.perf_counter()
     for name, more in task["strategies"].items():
         places = Path(task["model"]), Path(task["catalog"])
         whole = train_recipe(*places, Path(task["out"], name), *task["common"], *more)
@@ -104,6 +107,7 @@ def main() -> None:
         stopped_and_resumed(parts, 3)
         packed = train_recipe(*places, Path(task["out"], f"{name}-packed"), *task["common"], *task["packed"], *more)
         assert runs.train(packed)
+        sys.stderr.write(f"{name} is done after {time.perf_counter() - started:.0f} s\n")
     Path(task["out"], f"found-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
 
 

@@ -54,15 +54,11 @@ def in_two_processes(task: Path, base: dict[str, str]) -> None:
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, str(WORKER), str(task)]
     logs = [task.with_name(f"log-{rank}.txt") for rank in range(2)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**base, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
-        for rank, log in enumerate(logs)
-    ]
+    processes = []
+    for rank, log in enumerate(logs):
+        numbered = {**base, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with log.open("w") as output:
+            processes.append(subprocess.Popen(command, env=numbered, stdout=output, stderr=subprocess.STDOUT))
     try:
         codes = [process.wait(timeout=540) for process in processes]
     finally:
