@@ -60,7 +60,12 @@ def in_two_processes(task: Path, base: dict[str, str]) -> None:
         with log.open("w") as output:
             processes.append(subprocess.Popen(command, env=numbered, stdout=output, stderr=subprocess.STDOUT))
     try:
-        codes = [process.wait(timeout=540) for process in processes]
+        end = time.monotonic() + 540
+        while any(process.poll() is None for process in processes) and time.monotonic() < end:
+            if any(process.poll() for process in processes):
+                break  # the other would wait for it
+            time.sleep(0.1)
+        codes = [process.poll() for process in processes]
     finally:
         for process in processes:
             process.kill()

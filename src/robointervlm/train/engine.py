@@ -25,6 +25,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def module(self) -> nn.Module:
+        """The wrapped network, whose mode (training or not) may be set; it is in training mode."""
+        ...
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether each process holds all weights, so that its network can be asked for answers by itself."""
+        ...
+
+    @property
     def finds_scale(self) -> bool:
         """Whether it leaves out a step whose gradient is not finite by itself and tries again at a lower scale."""
         ...

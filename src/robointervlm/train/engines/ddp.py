@@ -23,6 +23,7 @@ class DdpEngine:
     """accelerate's wrapping, with its autocast for `run.precision`; also what one process alone uses."""
 
     name = "ddp"
+    holds_all = True
 
     def __init__(
         self, network: Qwen2_5_VLForConditionalGeneration, recipe: TrainRecipe, accelerator: Accelerator
@@ -31,24 +32,24 @@ class DdpEngine:
         self._accelerator = accelerator
         self._clip = recipe.optim.clip
         self._plain = optimizers(network, recipe.optim)
-        self._module: nn.Module = accelerator.prepare(SupervisedLoss(network))
+        self.module: nn.Module = accelerator.prepare(SupervisedLoss(network))
         self._optimizers = [accelerator.prepare(optimizer) for optimizer in self._plain]
-        self._module.train()
+        self.module.train()
 
     @property
     def finds_scale(self) -> bool:
         return self._accelerator.scaler is not None
 
     def accumulate(self, batch: Batch, share: float, *, last: bool) -> Tensor:
-        alone: AbstractContextManager[None] = nullcontext() if last else self._accelerator.no_sync(self._module)
+        alone: AbstractContextManager[None] = nullcontext() if last else self._accelerator.no_sync(self.module)
         with alone:
-            loss: Tensor = self._module(batch)
+            loss: Tensor = self.module(batch)
             # The wrapper averages gradients over the processes; the sum is wanted.
             self._accelerator.backward(loss * (share * self._accelerator.num_processes))
         return loss.detach()
 
     def step(self, lr_scale: float) -> float:
-        norm = float(self._accelerator.clip_grad_norm_(self._module.parameters(), self._clip))
+        norm = float(self._accelerator.clip_grad_norm_(self.module.parameters(), self._clip))
         # Under fp16 the scaler sees a gradient that is not finite as well, leaves the step out and lowers the scale.
         if math.isfinite(norm) or self.finds_scale:
             set_learning_rates(self._plain, lr_scale)

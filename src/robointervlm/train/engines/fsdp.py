@@ -29,6 +29,7 @@ class FsdpEngine:
     """Shards by layer of the vision tower and of the language model; the rest (embeddings, head) is one shard more."""
 
     name = "fsdp"
+    holds_all = False
     finds_scale = False
 
     def __init__(
@@ -39,24 +40,24 @@ class FsdpEngine:
         self._clip = recipe.optim.clip
         joined(accelerator)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        self._module: Any = SupervisedLoss(self._network)
+        self.module: Any = SupervisedLoss(self._network)
         policy = _policy(accelerator.mixed_precision)
         for layer in [*self._network.model.visual.blocks, *self._network.model.language_model.layers]:
             fully_shard(layer, mesh=mesh, mp_policy=policy)
-        fully_shard(self._module, mesh=mesh, mp_policy=policy)
+        fully_shard(self.module, mesh=mesh, mp_policy=policy)
         # After sharding: it replaces the parameters, which keep their names and, to the eye, their shapes.
         self._optimizers = optimizers(network, recipe.optim)
-        self._module.train()
+        self.module.train()
 
     def accumulate(self, batch: Batch, share: float, *, last: bool) -> Tensor:
-        self._module.set_requires_gradient_sync(last)
-        loss: Tensor = self._module(batch)
+        self.module.set_requires_gradient_sync(last)
+        loss: Tensor = self.module(batch)
         # The wrapper averages gradients over the processes; the sum is wanted.
         (loss * (share * self._accelerator.num_processes)).backward()
         return loss.detach()
 
     def step(self, lr_scale: float) -> float:
-        total = nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
+        total = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(norm):
             set_learning_rates(self._optimizers, lr_scale)

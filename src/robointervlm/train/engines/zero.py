@@ -61,6 +61,15 @@ class ZeroEngine:
         return f"zero{self._stage}"
 
     @property
+    def module(self) -> nn.Module:
+        engine: nn.Module = self._engine
+        return engine
+
+    @property
+    def holds_all(self) -> bool:
+        return self._stage < 3
+
+    @property
     def finds_scale(self) -> bool:
         return bool(self._engine.fp16_enabled())
 
