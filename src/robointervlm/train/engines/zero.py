@@ -148,5 +148,6 @@ def _deepspeed(accelerator: Accelerator) -> Any:
         ) from None
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     joined(accelerator)
+    os.environ.setdefault("LOCAL_RANK", str(accelerator.local_process_index))  # it asks, also where no launcher was
     deepspeed.init_distributed(dist_backend=backend(accelerator), auto_mpi_discovery=False, verbose=False)
     return deepspeed
