@@ -1,12 +1,13 @@
-"""Scenarios 11 to 20 and 23 of the reliability page: training on a full disk, with damaged checkpoints, dying workers."""
+"""Scenarios 11 to 20 and 23 of the reliability page: training on full disks, damaged checkpoints, without workers."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_a_base_model_without_a_tokenizer_is_found_before_anything_is_learned(
         (base / name).unlink()
     child = nursery.start(arguments(None, f"model.path={json.dumps(str(base))}"))
     assert child.wait(60) == 3
-    assert "has no tokenizer that can be read" in child.output
+    assert "error: the tokenizer does not belong to this model" in child.output
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -198,27 +199,30 @@ def test_files_are_synced_before_the_folder_is_renamed_and_its_parent_after(nurs
         pytest.skip("strace may not follow a process here")
     said = trace.read_text().splitlines()
     renamed = next(n for n, line in enumerate(said) if " rename" in line and line.count("step-00000002") == 2)
-    synced = [n for n, line in enumerate(said) if "sync(" in line and ".tmp-step-00000002/" in line]
-    manifest = [n for n in synced if "MANIFEST.json" in said[n]]
-    parent = [n for n, line in enumerate(said) if "sync(" in line and line.rstrip(" =0").endswith("checkpoints>)")]
-    assert len(synced) >= len(list((tmp_path / "run" / "checkpoints" / "step-00000002").rglob("*.*")))
-    assert max(synced) == manifest[-1] < renamed
-    assert any(n > renamed for n in parent)
+    places = [(n, re.search(r"sync\(\d+<.*/checkpoints(.*?)>", line)) for n, line in enumerate(said)]
+    synced = {found[1].removeprefix("/.tmp-step-00000002/"): n for n, found in places if found}
+    parent = synced.pop("")
+    files = {
+        str(path.relative_to(tmp_path / "run" / "checkpoints" / "step-00000002"))
+        for path in (tmp_path / "run" / "checkpoints" / "step-00000002").rglob("*")
+    }
+    assert files <= synced.keys()
+    others = files - {"MANIFEST.json", "model"}
+    assert max(synced[name] for name in others) < synced["MANIFEST.json"]
+    assert max(synced.values()) < renamed < parent
 
 
-@pytest.mark.parametrize("name", ["ENOSPC", "EIO", "EROFS"])
+@pytest.mark.parametrize("name, numbers, code", [("ENOSPC", (1, 4, 9, 22), 6), ("EIO", (10,), 6), ("EROFS", (15,), 2)])
 def test_a_disk_that_fails_in_a_save_ends_the_run_and_spares_what_is_there(
-    nursery, undisturbed, arguments, tmp_path, name
+    nursery, undisturbed, arguments, tmp_path, name, numbers, code
 ):
-    # 16: the numbers reach through the first two saves.
-    for number in (1, 4, 9, 15, 22):
+    # 16: the numbers reach into the second save.
+    for number in numbers:
         run = tmp_path / f"run{number}"
         child = nursery.start(arguments(run), f"fail_in_save:{number}:{name}")
-        code = child.wait()
-        assert code == (2 if name == "EROFS" else 6), child.output
+        assert child.wait() == code, child.output
         assert "Traceback" not in child.output
-        root = run / "checkpoints"
-        assert all(damage(folder) is None for folder in root.glob("step-*"))
+        assert all(damage(folder) is None for folder in (run / "checkpoints").glob("step-*"))
         assert not (run / "model").exists()
     child = nursery.start(arguments(run))
     assert child.wait() == 0, child.output
@@ -250,7 +254,7 @@ def on_small_disk(folder: Path, arguments: list[str], kilobytes: int) -> subproc
         pytest.skip("a disk of its own can be mounted by root alone")
     script = FULL.format(size=kilobytes)
     command = ["unshare", "-m", "bash", "-c", script, "bash", str(folder / "disk")]
-    command += [str(Path(os.sys.executable)), "-m", "robointervlm.cli", "train", *arguments]
+    command += [sys.executable, "-m", "robointervlm.cli", "train", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
@@ -280,7 +284,7 @@ def test_a_rank_that_is_killed_ends_the_other_in_bounded_time(nursery, arguments
     children[1].kill()
     code = children[0].wait(40)
     ledger("19 rank killed", exit=code, seconds=time.monotonic() - started)
-    assert code != 0
+    assert code in {1, 75}, children[0].output
     assert "Traceback" not in children[0].output
 
 

@@ -83,7 +83,7 @@ def undeletable(name: str) -> None:
     real = checkpoints.discard
 
     def discard(folder: Path) -> None:
-        if folder.name == name:
+        if folder.name == name and folder.exists():
             raise PermissionError(errno.EACCES, "Permission denied")
         real(folder)
 
