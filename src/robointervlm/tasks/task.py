@@ -68,6 +68,8 @@ class Metric:
 
     def measured(self, cases: Sequence[Case]) -> list[float]:
         """The number of every readable answer, of all at once if it can."""
+        if not cases:
+            return []
         if self.measure_many is None:
             return [self.measure(*case) for case in cases]
         return [float(value) for value in self.measure_many(cases)]

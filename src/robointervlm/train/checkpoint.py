@@ -40,9 +40,14 @@ class Checkpoint:
         return self.folder / "state.pt"
 
 
+def at(root: Path, step: int) -> Checkpoint:
+    """The checkpoint of this step, whether it is there or not."""
+    return Checkpoint(root / f"{_PREFIX}{step:08d}", step)
+
+
 def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int) -> Checkpoint:
     """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones."""
-    final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
+    final = at(root, step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
     with writing_to(final.folder):
         discard(temporary.folder)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
@@ -26,17 +25,19 @@ from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.runs.files import write_atomically
-from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
+from robointervlm.train.after_save import AfterSave
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
-from robointervlm.train.optimizer import freeze, optimizers, schedule
+from robointervlm.train.optimizer import freeze, optimizers, schedule, summary
 from robointervlm.train.packing import packing
+from robointervlm.train.progress import Rates
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.validation import VALIDATION, Validating, Validation
+from robointervlm.train.watch import METRICS, Watch
 
 logger = logging.getLogger(__name__)
 
-METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 # How many samples, at most, have to be seen before a bad one counts as more than its share.
 RATE_SAMPLES = 1000
@@ -51,6 +52,12 @@ class Counts:
     supervised: int = 0
     bad: int = 0
     too_long: int = 0
+
+    def since(self, before: Counts, seconds: float) -> Rates:
+        """What went through the loop between two moments that far apart."""
+        return Rates(
+            self.samples - before.samples, self.tokens - before.tokens, self.supervised - before.supervised, seconds
+        )
 
 
 class StepNumbers(NamedTuple):
@@ -73,9 +80,11 @@ class Training:
     feed: Feed = field(init=False)
     step: int = 0
     counts: Counts = field(default_factory=Counts)
+    after_save: AfterSave = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
+        self.after_save = AfterSave(recipe.watch.after_save, recipe.run.dir)
         freeze(self.model.network, recipe.model.tune)
         if recipe.run.gradient_checkpointing:
             network: Any = self.model.network
@@ -125,26 +134,34 @@ class Training:
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
         batches = loader(self.load, self.plan, rank=accelerator.process_index, first_step=self.step, workers=workers)
         self.module.train()
-        with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
-            bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
+        with self._watch(stop) as watch:
             while self.step < self.plan.steps:
-                started = time.perf_counter()
+                watch.ask(self.step, self.module)
+                started, before = time.perf_counter(), self.counts
                 scale = schedule(self.step, self.plan.steps, recipe.optim)
                 numbers = self._one_step(list(islice(batches, recipe.batch.accumulate)), scale)
                 self.step += 1
-                seconds = time.perf_counter() - started
                 if numbers is not None:
-                    rate = f"{self.plan.step_size / seconds:.0f} samples/s"
-                    progress.update(bar, completed=self.step, loss=f"loss {numbers.loss:.3f}", rate=rate)
-                    self._say_so(numbers.loss, seconds)
-                    if self.step % recipe.run.log_every == 0:
-                        counts = vars(self.counts)
-                        log.write(step=self.step, **numbers._asdict(), lr_scale=scale, seconds=seconds, **counts)
+                    rates = self.counts.since(before, time.perf_counter() - started)
+                    watch.step(self.step, numbers._asdict(), scale, rates, vars(self.counts))
                 stopping = self._anyone_asks(stop)
                 if self.step % recipe.run.save_every == 0 or stopping:
                     self.save()
+                    watch.saved(self.step, checkpoints.at(self.checkpoint_root, self.step).model)
                 if stopping:
+                    self.after_save.stop()
                     return
+            watch.ask(self.step, self.module)
+
+    def _watch(self, stop: StopFlag) -> Watch:
+        """What looks at the run; questions that were asked after the step it goes on from are asked again."""
+        recipe, validating = self.recipe, None
+        if (validation := Validation.of(recipe, self.model, self.accelerator)) is not None:
+            if self.accelerator.is_main_process:
+                _forget_after(self.step, recipe.run.dir / VALIDATION)
+            validating = Validating.begun(validation, recipe.run.dir)
+        lr = {row.part: row.lr for row in summary(self.model.network, recipe.optim) if row.lr is not None}
+        return Watch(recipe, self.accelerator, self.plan.steps, self.step, lr, self.after_save, validating, stop)
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
@@ -152,12 +169,6 @@ class Training:
         if self.accelerator.is_main_process:
             checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep)
         self.accelerator.wait_for_everyone()
-
-    def _say_so(self, loss: float, seconds: float) -> None:
-        """A line now and then where there is no terminal for the bar."""
-        if not console().is_terminal and self.step % max(1, self.plan.steps // 20) == 0:
-            rate = self.plan.step_size / seconds
-            logger.info("step %d of %d  loss %.3f  %.0f samples/s", self.step, self.plan.steps, loss, rate)
 
     def _one_step(self, micro_batches: list[MicroBatch], scale: float) -> StepNumbers | None:
         """The step, done; None if none of its samples could be loaded, and nothing was changed."""
@@ -270,18 +281,6 @@ class Training:
     @property
     def _on_cpu(self) -> bool:
         return str(self.accelerator.device.type) == "cpu"
-
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}  {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console(),
-            disable=not self.accelerator.is_main_process or not console().is_terminal,
-        )
 
 
 def _synchronised(accelerator: Accelerator, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:

@@ -28,6 +28,7 @@ from robointervlm.train.optimizer import summary
 from robointervlm.train.packing import PackedPlan
 from robointervlm.train.preview import drawn, marked
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.trackers import refuse_missing
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def train(recipe: TrainRecipe) -> bool:
 
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
     """
+    refuse_missing(recipe.watch.to)
     _refuse_another_recipe(recipe)
     finished = recipe.run.dir / "result.json"
     if finished.is_file() and (recipe.run.dir / "model").is_dir():
@@ -105,6 +107,8 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
             *(training.step, training.counts.samples, recipe.run.dir / "model"),
         )
     accelerator.end_training()
+    if accelerator.is_main_process:
+        training.after_save.finish()
     return True
 
 
