@@ -76,21 +76,26 @@ def read_metrics(path: Path) -> list[dict[str, object]]:
 
 def panels(records: Sequence[Mapping[str, object]]) -> list[Panel]:
     """The four diagrams of a run."""
-    steps, loss = _series(records, "loss")
-    raw = Curve("each step", steps, loss, _FAINT)
-    smooth = Curve(f"mean of {_window(len(loss))} steps", steps, smoothed(loss), _COLOURS[0])
     rates = [{"step": record["step"], **rate} for record in records if isinstance(rate := record.get("lr"), dict)]
     parts = list(dict.fromkeys(part for rate in rates for part in rate if part != "step"))
     rates_drawn = [
         Curve(part, *_series(rates, part), _COLOURS[place % len(_COLOURS)]) for place, part in enumerate(parts)
     ]
-    norm, speed = _series(records, "grad_norm"), _series(records, "tokens_per_second")
     return [
-        Panel("Loss per supervised token (nats)", [raw, smooth]),
+        Panel("Loss per supervised token (nats)", _with_mean(*_series(records, "loss"))),
         Panel("Learning rate", rates_drawn),
-        Panel("Gradient norm before clipping", [Curve("", *norm, _COLOURS[0])]),
-        Panel("Tokens per second, padding included", [Curve("", *speed, _COLOURS[2])]),
+        Panel("Gradient norm before clipping", _with_mean(*_series(records, "grad_norm"))),
+        Panel("Tokens per second, padding included", _with_mean(*_series(records, "tokens_per_second"))),
     ]
+
+
+def _with_mean(steps: Floats, values: Floats) -> list[Curve]:
+    """The values of each step, faint, and their mean over the last steps where that is of more than one."""
+    window = _window(len(values))
+    if window == 1:
+        return [Curve("", steps, values, _COLOURS[0])]
+    mean = Curve(f"mean of {window} steps", steps, smoothed(values), _COLOURS[0])
+    return [Curve("each step", steps, values, _FAINT), mean]
 
 
 def smoothed(values: Floats) -> Floats:
@@ -149,6 +154,16 @@ def _panel(panel: Panel) -> Image.Image:
         pen.line(points, curve.colour, width=1.2 if curve.colour == _FAINT else 2.2)
     _legend(pen, [curve for curve in curves if curve.name])
     return image
+
+
+def outline(values: Floats) -> NDArray[np.int64]:
+    """The places of the points that are drawn: of many, the lowest and the highest of each short stretch."""
+    if len(values) <= _MOST_POINTS:
+        return np.arange(len(values))
+    ends = np.linspace(0, len(values), _MOST_POINTS // 2 + 1).astype(int)
+    stretches = [(start, values[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    extremes = [start + place for start, part in stretches for place in (int(part.argmin()), int(part.argmax()))]
+    return np.unique([0, *extremes, len(values) - 1])
 
 
 def _without_outliers(values: Floats) -> Floats:
