@@ -146,9 +146,7 @@ def _panel(panel: Panel) -> Image.Image:
     )
     _frame(pen, across, up)
     for curve in curves:
-        chosen = np.unique(np.linspace(0, len(curve.steps) - 1, min(len(curve.steps), _MOST_POINTS)).round()).astype(
-            int
-        )
+        chosen = outline(curve.values)
         values = np.clip(curve.values[chosen], up.low, up.high)
         points = [(across.place(x), up.place(y)) for x, y in zip(curve.steps[chosen], values, strict=True)]
         pen.line(points, curve.colour, width=1.2 if curve.colour == _FAINT else 2.2)
