@@ -139,7 +139,7 @@ class Validation:
         return self.section.max_new_tokens or task.max_new_tokens
 
     def _put(self, number: int) -> _Put:
-        task = self._task(number)
+        task, sample = self._task(number), None
         try:
             sample = self.mixture[number]
             task = task_named(sample.task)
@@ -149,7 +149,7 @@ class Validation:
             space = None if size is None else Space(self.model.coordinates, size, self.model.processed_size(size))
             return _Put(number, task, sample, space, Prompt(conversation(sample, task, space, "default"), pictures))
         except RoboInterError as error:
-            return _Put(number, task, None, None, error)
+            return _Put(number, task, sample, None, error)
 
     def _judged(self, batch: Sequence[_Put]) -> list[Judged]:
         ready = [each.prompt for each in batch if isinstance(each.prompt, Prompt)]
