@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,10 @@ def _optimizer(text: str) -> str:
     return "adamw" if text.startswith("adamw") else text
 
 
+def _trackers(text: str) -> list[str]:
+    return [] if text in ("", "none") else _names(text)
+
+
 _TRAIN_FLAGS = {
     "model_name_or_path": _Flag("model.path"),
     "dataset_use": _Flag("mixture", _names),
@@ -85,6 +90,8 @@ _TRAIN_FLAGS = {
     "gradient_checkpointing": _Flag("run.gradient_checkpointing", _yes),
     "dataloader_num_workers": _Flag("data.workers", _whole),
     "deepspeed": _Flag("run.deepspeed", _file),
+    "report_to": _Flag("watch.to", _trackers),
+    "run_name": _Flag("watch.name"),
 }
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
@@ -103,8 +110,6 @@ _TRAIN_WITHOUT_EFFECT = {
     "data_flatten": "a recipe's batch.pack puts several samples into a row",
     "cache_dir": "set HF_HUB_CACHE",
     "save_strategy": "checkpoints are saved every save_steps",
-    "report_to": "the numbers are in the run folder's metrics.jsonl",
-    "run_name": "the run is named by its folder",
     "local_rank": "torchrun tells the rank by the environment",
     "do_train": "this script does nothing else",
 }
@@ -164,6 +169,8 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
             values["run.precision"] = name
     if _cpu_wanted(given):
         values["model.device"] = "cpu"
+    if "wandb" in _trackers(given.get("report_to", "none")) and (project := os.environ.get("WANDB_PROJECT")):
+        values["watch.project"] = project  # wandb itself reads the other WANDB_ variables
     steps = _whole(given.get("max_steps", "-1"))
     if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
         values["run.max_steps"] = steps

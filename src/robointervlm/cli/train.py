@@ -17,7 +17,7 @@ from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.runs.signals import StopFlag, noting_signals
 
 
-def train(
+def train(  # noqa: PLR0913 - options of the command line
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe, such as recipes/train/sft.yaml.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -26,6 +26,9 @@ def train(
     *,
     gpus: Annotated[int | None, typer.Option(help="Processes with one GPU each; 0 trains on the CPU.", min=0)] = None,
     processes: Annotated[int, typer.Option(help="CPU processes; only without GPUs.", min=1)] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and what it takes.")] = False,
+    tflops: Annotated[float | None, typer.Option(help="--plan: speed of a GPU in use, for the time.", min=1e-6)] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="--plan: measure a step here, for the time.")] = False,
 ) -> int:
     """Fine-tune a model from a recipe.
 
@@ -50,6 +53,13 @@ def train(
         settings.append("model.device=cpu")
     loaded = load_recipe(TrainRecipe, recipe, settings)
     wanted = gpus or processes
+    if plan:
+        from robointervlm.train.forecast import forecast
+
+        forecast(loaded, processes=wanted, tflops=tflops, measure=measure)
+        return ExitCode.COMPLETE
+    if tflops is not None or measure:
+        raise RecipeError("--tflops and --measure belong to --plan.")
     if wanted > 1 and "WORLD_SIZE" not in os.environ:
         if gpus and processes > 1:
             raise RecipeError(

@@ -15,13 +15,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.answer import Answer
-from robointervlm.core.coordinates import ImageSize
 from robointervlm.evaluate.paper_column import paper_summary, quirk_counts
 from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
 from robointervlm.evaluate.scored import Scored
 from robointervlm.evaluate.slices import SLICES
-from robointervlm.metrics.penalty import charged
 from robointervlm.metrics.summary import Interval, cluster_intervals, mean
 from robointervlm.runs.protocol import AskedQuestion, protocol_of
 from robointervlm.tasks import Metric, task_named
@@ -66,16 +63,7 @@ def charged_value(metric: Metric, scored: Scored) -> float:
 
     That is an unbounded metric of a question without a reference or a picture.
     """
-    return charge(metric, scored.values.get(metric.name), scored.reference, scored.image_size)
-
-
-def charge(metric: Metric, value: float | None, reference: Answer | None, image: ImageSize | None) -> float:
-    """The value of one question with failures charged, None being one; NaN where there is nothing to charge it by."""
-    if metric.worst is not None:
-        return metric.worst if value is None else value
-    if metric.penalty is None or reference is None or image is None:
-        return math.nan
-    return charged(value, metric.penalty(reference, image))
+    return metric.charge(scored.values.get(metric.name), scored.reference, scored.image_size)
 
 
 class _TaskResults:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Decoding, Message, Prompt
-from robointervlm.core.sample import ImageRef, Sample, written_question
+from robointervlm.core.sample import ImageRef, Sample
 from robointervlm.core.writing import answer_to_json
 from robointervlm.data import images
 from robointervlm.evaluate.questions import Question, Unreadable
 from robointervlm.evaluate.recipe import DecodingSettings
 from robointervlm.evaluate.records import SCHEMA, Requested, Status, digest
 from robointervlm.models.model import Model
-from robointervlm.tasks import Task, styled, task_named
+from robointervlm.tasks import Task, conversation, task_named
 
 
 class Problem(NamedTuple):
@@ -72,7 +72,7 @@ class Asker:
         try:
             facts = [self._picture_facts(ref) for ref in sample.images]
             space = self._space(sample, facts)
-            messages = self._messages(sample, task, space)
+            messages = conversation(sample, task, space, self._style)
             problem = None
         except (DataError, RefusedError) as error:
             facts, space, messages = [], None, ()
@@ -90,15 +90,6 @@ class Asker:
                 f"{sample.images[0].path} is {size.width}x{size.height}."
             )
         return Space(self._model.coordinates, size, self._model.processed_size(size))
-
-    def _messages(self, sample: Sample, task: Task, space: Space | None) -> tuple[Message, ...]:
-        system = sample.extra.get("system")
-        messages = [Message("system", system)] if isinstance(system, str) and system else []
-        for turn in sample.turns[:-1]:
-            messages.append(Message("user", written_question(turn.question, space)))
-            messages.append(Message("assistant", task.write(turn.answer, space)))
-        messages.append(Message("user", styled(written_question(sample.question, space), self._style)))
-        return tuple(messages)
 
     def _picture_facts(self, ref: ImageRef) -> _PictureFacts:
         if ref not in self._facts:

@@ -20,7 +20,7 @@ from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.reading import answer_from_json
-from robointervlm.evaluate.aggregate import SEED, charge
+from robointervlm.evaluate.aggregate import SEED
 from robointervlm.evaluate.scored import cluster_of
 from robointervlm.metrics.paired import (
     ALPHA,
@@ -193,7 +193,7 @@ def _row(task: str, metric: Metric, pairs: Sequence[_Pair], see: float | None) -
 
 def _value(metric: Metric, sample: Sample | None, pair: _Pair) -> float:
     value = None if sample is None else sample["strict"].get(metric.name)
-    return charge(metric, value, pair.reference, pair.image_size)
+    return metric.charge(value, pair.reference, pair.image_size)
 
 
 def _failed(sample: Sample | None) -> bool:

@@ -126,9 +126,7 @@ def _measured(metric: Metric, readable: Sequence[Scored]) -> list[float]:
         for each in readable
         if each.predicted is not None and each.reference is not None
     ]
-    if metric.measure_many is None:
-        return [metric.measure(*case) for case in cases]
-    return [float(value) for value in metric.measure_many(cases)]
+    return metric.measured(cases)
 
 
 def write_samples(folder: Path, scored: Iterable[Scored]) -> None:

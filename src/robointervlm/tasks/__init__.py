@@ -8,9 +8,9 @@ import pkgutil
 from functools import cache
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.tasks.task import Case, Metric, Task, styled
+from robointervlm.tasks.task import Case, Metric, Task, conversation, styled
 
-__all__ = ["Case", "Metric", "Task", "all_tasks", "styled", "task_for_stem", "task_named"]
+__all__ = ["Case", "Metric", "Task", "all_tasks", "conversation", "styled", "task_for_stem", "task_named"]
 
 
 @cache

@@ -5,6 +5,7 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -12,8 +13,10 @@ from typing import Literal, NamedTuple
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import RecipeError
+from robointervlm.core.prompt import Message
 from robointervlm.core.reading import Reading, read_text, without_question
-from robointervlm.core.sample import IMAGE_MARKER
+from robointervlm.core.sample import IMAGE_MARKER, Sample, written_question
+from robointervlm.metrics.penalty import charged
 
 Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
 
@@ -62,6 +65,22 @@ class Metric:
     worst: float | None
     penalty: Callable[[Answer, ImageSize | None], float] | None = None
     measure_many: Callable[[Sequence[Case]], Sequence[float]] | None = None
+
+    def measured(self, cases: Sequence[Case]) -> list[float]:
+        """The number of every readable answer, of all at once if it can."""
+        if not cases:
+            return []
+        if self.measure_many is None:
+            return [self.measure(*case) for case in cases]
+        return [float(value) for value in self.measure_many(cases)]
+
+    def charge(self, value: float | None, reference: Answer | None, image: ImageSize | None) -> float:
+        """The value of one question with failures charged, None being one; NaN where there is nothing to charge by."""
+        if self.worst is not None:
+            return self.worst if value is None else value
+        if self.penalty is None or reference is None or image is None:
+            return math.nan
+        return charged(value, self.penalty(reference, image))
 
 
 @dataclass(frozen=True)
@@ -130,3 +149,14 @@ def styled(question: str, style: str) -> str:
         body = rest.lstrip("\n")
         markers += IMAGE_MARKER + rest[: len(rest) - len(body)]
     return markers + _TEMPLATES[style].replace("{question}", body)
+
+
+def conversation(sample: Sample, task: Task, space: Space | None, style: str) -> tuple[Message, ...]:
+    """The sample as it is put to a model that writes in `space`: all its turns, the answer to the last one left out."""
+    system = sample.extra.get("system")
+    messages = [Message("system", system)] if isinstance(system, str) and system else []
+    for turn in sample.turns[:-1]:
+        messages.append(Message("user", written_question(turn.question, space)))
+        messages.append(Message("assistant", task.write(turn.answer, space)))
+    messages.append(Message("user", styled(written_question(sample.question, space), style)))
+    return tuple(messages)

@@ -50,6 +50,11 @@ class Checkpoint:
         return self.folder / f"rank-{rank:05d}.pt"
 
 
+def at(root: Path, step: int) -> Checkpoint:
+    """The checkpoint of this step, whether it is there or not."""
+    return Checkpoint(root / f"{_PREFIX}{step:08d}", step)
+
+
 def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: int, ranks: Ranks = ALONE) -> Checkpoint:
     """Have `write` fill a checkpoint of this step under `root`, make it durable, then prune the oldest ones.
 
@@ -57,7 +62,7 @@ def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: in
     fails on one rank raises on all of them, and what was saved before stays as it was. A `write` that exchanges
     something with other ranks must do so before it writes, or they wait for the one whose disk is full.
     """
-    final = Checkpoint(root / f"{_PREFIX}{step:08d}", step)
+    final = at(root, step)
     temporary = Checkpoint(root / f".tmp-{final.folder.name}", step)
 
     writing = writing_weights(final.folder)

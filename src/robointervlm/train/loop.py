@@ -17,15 +17,14 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
+from robointervlm.train.after_save import AfterSave
 from robointervlm.train.engine import Engine
 from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
@@ -33,13 +32,15 @@ from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.non_finite import non_finite
 from robointervlm.train.optimizer import PartSummary, freeze, schedule, summary
 from robointervlm.train.packing import packing
+from robointervlm.train.progress import Rates
 from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.sample_log import SampleLog, forget_after
+from robointervlm.train.validation import VALIDATION, Validating, Validation
+from robointervlm.train.watch import METRICS, Watch
 
 logger = logging.getLogger(__name__)
 
-METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 # How many samples, at most, have to be seen before a bad one counts as more than its share.
 RATE_SAMPLES = 1000
@@ -54,6 +55,12 @@ class Counts:
     supervised: int = 0
     bad: int = 0
     too_long: int = 0
+
+    def since(self, before: Counts, seconds: float) -> Rates:
+        """What went through the loop between two moments that far apart."""
+        return Rates(
+            self.samples - before.samples, self.tokens - before.tokens, self.supervised - before.supervised, seconds
+        )
 
 
 class StepNumbers(NamedTuple):
@@ -78,9 +85,11 @@ class Training:
     engine: Engine = field(init=False)
     step: int = 0
     counts: Counts = field(default_factory=Counts)
+    after_save: AfterSave = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
+        self.after_save = AfterSave(recipe.watch.after_save, recipe.run.dir)
         freeze(self.model.network, recipe.model.tune)
         if recipe.run.gradient_checkpointing:
             network: Any = self.model.network
@@ -145,37 +154,44 @@ class Training:
             workers=workers,
             timeout=recipe.data.timeout_seconds,
         )
-        with MetricsLog(recipe.run.dir / METRICS) as log, self._progress() as progress:
-            bar = progress.add_task("training", total=self.plan.steps, completed=self.step, loss="", rate="")
+        with self._watch(stop) as watch:
             while self.step < self.plan.steps:
-                started = time.perf_counter()
+                watch.ask(self.step, self.engine.module)
+                started, before = time.perf_counter(), self.counts
                 scale = schedule(self.step, self.plan.steps, recipe.optim)
                 numbers = self._one_step(list(islice(batches, recipe.batch.accumulate)), scale)
                 self.step += 1
-                seconds = time.perf_counter() - started
                 if numbers is not None:
-                    rate = f"{self.plan.step_size / seconds:.0f} samples/s"
-                    progress.update(bar, completed=self.step, loss=f"loss {numbers.loss:.3f}", rate=rate)
-                    self._say_so(numbers.loss, seconds)
-                    if self.step % recipe.run.log_every == 0:
-                        counts = vars(self.counts)
-                        log.write(step=self.step, **numbers._asdict(), lr_scale=scale, seconds=seconds, **counts)
+                    rates = self.counts.since(before, time.perf_counter() - started)
+                    watch.step(self.step, numbers._asdict(), scale, rates, vars(self.counts))
                 stopping = self._anyone_asks(stop)
                 if self.step % recipe.run.save_every == 0 or stopping:
                     self.save()
+                    watch.saved(self.step, checkpoints.at(self.checkpoint_root, self.step).model)
                 if stopping:
+                    self.after_save.stop()
                     return
+            watch.ask(self.step, self.engine.module)
+
+    def _watch(self, stop: StopFlag) -> Watch:
+        """What looks at the run; questions that were asked after the step it goes on from are asked again."""
+        recipe, validating = self.recipe, None
+        if recipe.watch.validation is not None and not self.engine.holds_all:
+            raise RecipeError(
+                f"watch.validation: with {self.engine.name} no process holds the whole model, which generating answers "
+                "needs; evaluate checkpoints with watch.after_save instead."
+            )
+        if (validation := Validation.of(recipe, self.model, self.accelerator)) is not None:
+            if self.accelerator.is_main_process:
+                forget_after(self.step, recipe.run.dir / VALIDATION)
+            validating = Validating.begun(validation, recipe.run.dir)
+        lr = {row.part: row.lr for row in self.parts if row.lr is not None}
+        return Watch(recipe, self.accelerator, self.plan.steps, self.step, lr, self.after_save, validating, stop)
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
         ranks = Together(self.accelerator)
         checkpoints.save(self.checkpoint_root, self.step, self._write, keep=self.recipe.run.keep, ranks=ranks)
-
-    def _say_so(self, loss: float, seconds: float) -> None:
-        """A line now and then where there is no terminal for the bar."""
-        if not console().is_terminal and self.step % max(1, self.plan.steps // 20) == 0:
-            rate = self.plan.step_size / seconds
-            logger.info("step %d of %d  loss %.3f  %.0f samples/s", self.step, self.plan.steps, loss, rate)
 
     def _one_step(self, micro_batches: list[MicroBatch], scale: float) -> StepNumbers | None:
         """The step, done; None if none of its samples could be loaded, and nothing was changed."""
@@ -269,15 +285,3 @@ class Training:
     @property
     def _on_cpu(self) -> bool:
         return str(self.accelerator.device.type) == "cpu"
-
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}  {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console(),
-            disable=not self.accelerator.is_main_process or not console().is_terminal,
-        )

@@ -1,18 +1,24 @@
-"""What is about to be learned, shown before step 0: the conversation with its supervised part marked, and a picture."""
+"""What is about to be learned, shown before step 0: conversations as they are taught, rows and pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from robointervlm.core.answer import Answer, Box, Points, Trajectory
 from robointervlm.core.prompt import Picture
+from robointervlm.models.qwen2_5_vl.attention import Segment
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
-from robointervlm.models.qwen2_5_vl.encoder import Encoded
+from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded
 
-# Green like the "true" layer of the report.
-INK = (22, 163, 74)
+# Green like the "true" layer of the report, then others that are told apart by people who do not see red and green.
+INKS = ((22, 163, 74), (0, 114, 178), (213, 94, 0), (204, 121, 167), (230, 159, 0), (86, 180, 233))
+# Drawn below each line, so that it is seen on any picture.
+_HALO = (0, 0, 0)
+# About how wide a picture is shown, in pixels; one of several is smaller.
+_WIDTH, _TILE_WIDTH = 640, 320
 
 
 def marked(encoded: Encoded, chat: Chat) -> str:
@@ -37,20 +43,94 @@ def marked(encoded: Encoded, chat: Chat) -> str:
     return "".join(pieces)
 
 
-def drawn(picture: Picture, answer: Answer, path: Path) -> None:
-    """Save the picture, enlarged to at least 640 pixels, with the answer drawn over it."""
-    scale = max(1, round(640 / picture.shape[1]))
-    image = Image.fromarray(picture).resize((picture.shape[1] * scale, picture.shape[0] * scale))
+def row_structure(batch: Batch, chat: Chat) -> str:
+    """A packed row, a line for each segment: its place, what it continues, and the end of its text."""
+    assert batch.segments is not None
+    ids, labels = batch.ids_BL[0].numpy(), batch.labels_BL[0].numpy()
+    lines = [f"{batch.tokens} tokens, {len(batch.segments.parts)} segments, {batch.supervised} tokens learned:"]
+    continued = {(part.prefix_start, part.prefix_end) for part in batch.segments.parts if part.prefix}
+    for part in batch.segments.parts:
+        text = marked(Encoded(ids[part.start : part.end], labels[part.start : part.end], [], []), chat)
+        shown = " ".join(text.split())
+        lines.append(f"{part.start:6}-{part.end:<6} {_kind(part, continued)}  {_shortened(shown)}")
+    return "\n".join(lines)
+
+
+def _kind(part: Segment, continued: set[tuple[int, int]]) -> str:
+    if part.prefix:
+        return f"continues {part.prefix_start}-{part.prefix_end}"
+    return "shared prefix" if (part.start, part.end) in continued else "alone"
+
+
+def _shortened(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f"{text[: most // 3]} … {text[-2 * most // 3 :]}"
+
+
+def drawn(pictures: Sequence[Picture], answers: Sequence[Answer], path: Path) -> None:
+    """Save the pictures side by side, numbered if there are several, with every answer drawn over the first one.
+
+    Answers are in pixels of the first picture. Each is drawn in a colour of its own.
+    """
+    width = _WIDTH if len(pictures) == 1 else _TILE_WIDTH
+    tiles = [_enlarged(picture, width) for picture in pictures]
+    _draw_answers(tiles[0], answers, tiles[0].width / pictures[0].shape[1])
+    if len(tiles) > 1:
+        for number, tile in enumerate(tiles, 1):
+            _number(tile, number)
+    _side_by_side(tiles).save(path)
+
+
+def _enlarged(picture: Picture, width: int) -> Image.Image:
+    """A small picture by a whole factor, so that its pixels are seen as they are; a larger one is made smaller."""
+    image = Image.fromarray(picture)
+    scale: float = max(1, round(width / image.width))
+    if image.width > 2 * width:
+        scale = 2 * width / image.width
+    return image.resize((round(image.width * scale), round(image.height * scale)))
+
+
+def _draw_answers(image: Image.Image, answers: Sequence[Answer], scale: float) -> None:
     draw = ImageDraw.Draw(image)
+    for place, answer in enumerate(answers):
+        for ink, wider in ((_HALO, 2), (INKS[place % len(INKS)], 0)):
+            _draw_answer(draw, answer, scale, ink, wider)
+
+
+def _draw_answer(
+    draw: ImageDraw.ImageDraw, answer: Answer, scale: float, ink: tuple[int, int, int], wider: int
+) -> None:
     match answer:
         case Box() as box:
-            draw.rectangle([value * scale for value in (box.x1, box.y1, box.x2, box.y2)], outline=INK, width=3)
+            # The line lies around the box, its inner edge on the outline.
+            x1, y1, x2, y2 = (value * scale for value in (box.x1, box.y1, box.x2, box.y2))
+            grown = wider / 2
+            draw.rectangle((x1 - grown, y1 - grown, x2 + grown, y2 + grown), outline=ink, width=3 + wider)
         case Points(points) | Trajectory(points):
             scaled = [(x * scale, y * scale) for x, y in points]
             if isinstance(answer, Trajectory):
-                draw.line(scaled, fill=INK, width=3)
-            for x, y in scaled:
-                draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=INK)
+                draw.line(scaled, fill=ink, width=3 + wider)
+            for number, (x, y) in enumerate(scaled):
+                # A way begins at its large dot.
+                radius = (7 if isinstance(answer, Trajectory) and number == 0 else 4) + wider / 2
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
         case _:
             pass
-    image.save(path)
+
+
+def _number(tile: Image.Image, number: int) -> None:
+    draw = ImageDraw.Draw(tile)
+    draw.rectangle((0, 0, 26, 24), fill=(0, 0, 0))
+    draw.text((13, 12), str(number), fill=(255, 255, 255), font=ImageFont.load_default(16), anchor="mm")
+
+
+def _side_by_side(tiles: Sequence[Image.Image], columns: int = 4, gap: int = 6) -> Image.Image:
+    if len(tiles) == 1:
+        return tiles[0]
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255))
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        sheet.paste(tile, (column * (width + gap), row * (height + gap)))
+    return sheet

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
+
+AFTER_SAVE_PLACES = ("{checkpoint}", "{step}", "{run}")
 
 
 class _Section(BaseModel):
@@ -102,6 +105,50 @@ class RunSection(_Section):
         return self
 
 
+Tracker = Literal["tensorboard", "wandb", "trackio", "swanlab", "mlflow"]
+
+
+class ValidationSection(_Section):
+    """Questions that the model in training answers now and then; nothing of the training depends on them."""
+
+    mixture: tuple[str, ...] = Field(min_length=1, description="dataset names, as the recipe's own mixture")
+    every: int = Field(default=500, ge=1, description="at step 0, each so many steps, and at the end")
+    samples: int = Field(default=64, ge=1, description="how many questions, spread evenly over the datasets")
+    batch_size: int = Field(default=8, ge=1, description="how many a process answers at once")
+    max_new_tokens: int | None = Field(default=None, ge=1, description="the task's own if not given")
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class WatchSection(_Section):
+    """How a run is looked at while it runs; `metrics.jsonl` and `curves.png` are written in any case."""
+
+    to: tuple[Tracker, ...] = Field(default=(), description="trackers that get the numbers, too; none by default")
+    project: str = Field(default="robointervlm", min_length=1, description="the trackers' project or experiment")
+    name: str | None = Field(default=None, min_length=1, description="the trackers' name of the run; its folder's name")
+    validation: ValidationSection | None = Field(
+        default=None, description="questions asked now and then; none by default"
+    )
+    after_save: tuple[str, ...] = Field(
+        default=(), description="a command run after each checkpoint, with {checkpoint}, {step} and {run}; no shell"
+    )
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("after_save")
+    @classmethod
+    def _known_places(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(re.findall(r"\{\w+\}", " ".join(command))) - set(AFTER_SAVE_PLACES):
+            raise ValueError(f"{min(unknown)} is not known; {', '.join(AFTER_SAVE_PLACES)} are filled in")
+        return command
+
+
 class TrainRecipe(_Section):
     """A whole training run."""
 
@@ -112,6 +159,7 @@ class TrainRecipe(_Section):
     batch: BatchSection = BatchSection()
     augment: AugmentSection = AugmentSection()
     run: RunSection
+    watch: WatchSection = WatchSection()
 
     @field_validator("mixture", mode="before")
     @classmethod

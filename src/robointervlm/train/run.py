@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from rich.table import Table
 
 from robointervlm.core.errors import DataError, RecipeError, RoboInterError
+from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
@@ -26,8 +27,9 @@ from robointervlm.train.checkpoint import discard
 from robointervlm.train.disk import writing_weights
 from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.packing import PackedPlan
-from robointervlm.train.preview import drawn, marked
+from robointervlm.train.preview import drawn, marked, row_structure
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.trackers import refuse_missing
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def train(recipe: TrainRecipe) -> bool:
 
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
     """
+    refuse_missing(recipe.watch.to)
     _refuse_another_recipe(recipe)
     finished = recipe.run.dir / "result.json"
     if finished.is_file() and (recipe.run.dir / "model").is_dir():
@@ -105,6 +108,8 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
             *(training.step, training.counts.samples, recipe.run.dir / "model"),
         )
     accelerator.end_training()
+    if accelerator.is_main_process:
+        training.after_save.finish()
     return True
 
 
@@ -152,7 +157,7 @@ def show(training: Training) -> None:
 
 
 def show_samples(training: Training, folder: Path) -> None:
-    """Print the first samples that can be loaded, and write them into the folder, with a picture each."""
+    """Print the first samples that can be loaded, and write them into the folder, with their pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     texts: list[str] = []
     for index in training.mixture.order(0)[: 10 * SHOWN]:
@@ -165,9 +170,31 @@ def show_samples(training: Training, folder: Path) -> None:
         texts.append(marked(encoded, training.model.encoder.chat))
         console().print(f"[bold]Sample {len(texts)}[/bold], what is learned between «»:")
         console().print(texts[-1], markup=False, highlight=False)
-        if len(pictures) == 1:
-            drawn(pictures[0], turns[-1].answer, folder / f"{len(texts)}.png")
+        if pictures:
+            drawn(pictures, [turn.answer for turn in turns], folder / f"{len(texts)}.png")
     (folder / "samples.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    if isinstance(training.plan, PackedPlan):
+        show_row(training, training.plan, folder)
+
+
+def show_row(training: Training, plan: PackedPlan, folder: Path) -> None:
+    """Print how the first packed row is made, and write it, with the pictures of its largest group and all answers."""
+    row = plan.rows(0)[0]
+    batch = training.load(row).batch
+    if batch.segments is None:
+        return  # none of its samples can be loaded; the loop counts and names them
+    text = row_structure(batch, training.model.encoder.chat)
+    console().print("[bold]First packed row[/bold]:")
+    console().print(text, markup=False, highlight=False)
+    (folder / "row.txt").write_text(text + "\n", encoding="utf-8")
+    largest = max(row, key=lambda group: len(group.samples))
+    try:
+        samples = [training.mixture[index] for index in largest.samples]
+        pictures = [images.load(reference) for reference in samples[0].images]
+    except RoboInterError:
+        return
+    if pictures:
+        drawn(pictures, [turn.answer for sample in samples for turn in sample.turns], folder / "row.png")
 
 
 def _accelerator(recipe: TrainRecipe) -> Accelerator:

@@ -1,0 +1,19 @@
+"""The documented script's flags for trackers: nothing is sent anywhere unless one is named."""
+
+from __future__ import annotations
+
+from robointervlm.cli.documented import train_overrides
+
+
+def test_report_to_none_names_no_tracker():
+    assert train_overrides({"report_to": "none", "run_name": "first"}) == ["watch.to=[]", 'watch.name="first"']
+
+
+def test_wandb_takes_the_project_of_its_variable(monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "arms")
+    assert train_overrides({"report_to": "wandb"}) == ['watch.to=["wandb"]', 'watch.project="arms"']
+
+
+def test_a_variable_alone_sends_nothing(monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "arms")
+    assert train_overrides({"report_to": "tensorboard"}) == ['watch.to=["tensorboard"]']
