@@ -60,6 +60,12 @@ class NonFiniteLossError(RoboInterError):
     exit_code = ExitCode.NON_FINITE_LOSS
 
 
+class LostProcessError(RoboInterError):
+    """Another process of the run failed, was killed or hangs; the same command goes on from the last checkpoint."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class TooManyFailuresError(RoboInterError):
     """The work is finished and reported, but more samples failed than the user allowed."""
 

@@ -78,6 +78,7 @@ class RunSection(_Section):
     seed: int = 0
     precision: Literal["auto", "no", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU, else no")
     gradient_checkpointing: bool = False
+    timeout_minutes: float = Field(default=30, gt=0, description="how long a process waits for the others")
 
 
 class TrainRecipe(_Section):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from rich.table import Table
 
 from robointervlm.core.errors import DataError, RecipeError, RoboInterError
@@ -175,4 +176,5 @@ def _accelerator(recipe: TrainRecipe) -> Accelerator:
         precision = "no" if on_cpu else "bf16"
     if on_cpu and os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.run.timeout_minutes))
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[waiting])
