@@ -42,7 +42,7 @@ def nodes(*arguments: str, count: int = 2) -> list[subprocess.Popen[str]]:
     return [started(*arguments, *flags, "--node-rank", str(rank)) for rank in range(count)]
 
 
-def ended(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str]]:
+def ended(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[tuple[int, str]]:
     try:
         return [(error := process.communicate(timeout=seconds)[1], process.returncode)[::-1] for process in processes]
     finally:
@@ -50,32 +50,39 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[
             process.kill()
 
 
-def test_two_nodes_train_as_two_processes_on_one(tiny_folder, tmp_path):
-    catalog = box_dataset(tmp_path / "data", wordy=4)
-    common = ["run.max_steps=3", "batch.per_device=1"]
-    together = started(*train_arguments(tiny_folder, catalog, tmp_path / "one", *common), "--processes", "2")
-    assert ended([together])[0][0] == 0
-    for done in ended(nodes(*train_arguments(tiny_folder, catalog, tmp_path / "two", *common))):
-        assert done[0] == 0, done[1]
-    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+@pytest.fixture(scope="module")
+def run_of_two(tiny_folder, tmp_path_factory):
+    """What a run needs, and the losses of two processes that one launcher started."""
+    folder = tmp_path_factory.mktemp("two")
+    catalog = box_dataset(folder / "data", wordy=4)
+    arguments = (tiny_folder, catalog), ("run.max_steps=3", "batch.per_device=1")
+    alone = started(*train_arguments(*arguments[0], folder / "run", *arguments[1]), "--processes", "2")
+    [(code, error)] = ended([alone])
+    assert code == 0, error
+    return *arguments, losses(folder / "run")
 
 
-def test_tasks_of_slurm_are_the_processes(tiny_folder, tmp_path):
-    catalog = box_dataset(tmp_path / "data", wordy=4)
-    common = ["run.max_steps=3", "batch.per_device=1"]
-    together = started(*train_arguments(tiny_folder, catalog, tmp_path / "one", *common), "--processes", "2")
-    assert ended([together])[0][0] == 0
+def test_two_nodes_train_as_two_processes_on_one(run_of_two, tmp_path):
+    needed, more, expected = run_of_two
+    for code, error in ended(nodes(*train_arguments(*needed, tmp_path, *more))):
+        assert code == 0, error
+    assert losses(tmp_path) == expected
+
+
+def test_tasks_of_slurm_are_the_processes(run_of_two, tmp_path):
+    needed, more, expected = run_of_two
     job = {"SLURM_JOB_ID": str(free_port() // 2), "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}
     job |= {"SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NNODES": "1", "SLURM_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
-    arguments = train_arguments(tiny_folder, catalog, tmp_path / "two", *common)
-    tasks = [started(*arguments, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **job) for rank in range(2)]
-    for done in ended(tasks):
-        assert done[0] == 0, done[1]
-    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+    arguments = train_arguments(*needed, tmp_path, *more)
+    for code, error in ended(
+        [started(*arguments, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **job) for rank in range(2)]
+    ):
+        assert code == 0, error
+    assert losses(tmp_path) == expected
 
 
 def wait_for_step(run: Path, step: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         if (metrics := run / "metrics.jsonl").is_file() and metrics.read_text().count("\n") >= step:
             return
@@ -92,7 +99,7 @@ def test_a_killed_process_on_one_node_ends_the_other(tiny_folder, tmp_path):
     running = nodes(*train_arguments(tiny_folder, catalog, tmp_path / "run", "run.max_steps=500"))
     wait_for_step(tmp_path / "run", 2)
     os.kill(children_of(running[1])[0], signal.SIGKILL)
-    (code, error), (other_code, _) = ended(running, seconds=60)
+    (code, error), (other_code, _) = ended(running)
     assert (code, other_code) == (137, 137)
     assert "the processes on node 1 ended with exit code 137" in error
     assert "Traceback" not in error
@@ -106,7 +113,7 @@ def test_a_node_that_is_gone_ends_the_other_which_may_be_run_again(tiny_folder, 
     running[1].kill()
     for pid in orphans:
         os.kill(pid, signal.SIGKILL)
-    code, error = ended(running, seconds=60)[0]
+    code, error = ended(running)[0]
     assert code == 75, error
     assert "process 0 of 2 waits no longer" in error
 
@@ -119,7 +126,7 @@ def test_sigterm_at_one_node_saves_and_ends_both(tiny_folder, tmp_path):
     # Slurm may send it to a task directly and through srun.
     running[1].send_signal(signal.SIGTERM)
     running[1].send_signal(signal.SIGTERM)
-    done = ended(running, seconds=60)
+    done = ended(running)
     assert [code for code, _ in done] == [75, 75], done
     stopped = max(losses(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()
