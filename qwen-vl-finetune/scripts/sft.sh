@@ -98,9 +98,10 @@ if [ "${GPUS}" -eq 0 ]; then
 elif [ -n "${DEEPSPEED}" ]; then
     hardware+=(--deepspeed "${DEEPSPEED}")
 fi
-# What the training says goes to the console and into two files. They outlive a signal, to take down its last words.
+# What the training says goes to the console; job.out keeps all of it, job.err what was said on standard error. Both
+# outlive a signal, to take down its last words.
 exec 3> >(trap '' INT TERM && exec tee -a -- "${OUTPUT_DIR}/job.out") && out=$!
-exec 4> >(trap '' INT TERM && exec tee -a -- "${OUTPUT_DIR}/job.err" >&2 3>&-) && err=$!
+exec 4> >(trap '' INT TERM && tee -a -- "${OUTPUT_DIR}/job.err" 3>&- | tee -a -- "${OUTPUT_DIR}/job.out" >&2 3>&-) && err=$!
 "${PYTHON}" qwenvl/train/train_qwen.py \
     --model_name_or_path "${PRETRAIN_MODEL}" \
     --tune_mm_llm "${TUNE_LLM}" --tune_mm_mlp "${TUNE_MLP}" --tune_mm_vision "${TUNE_VISION}" \

@@ -124,7 +124,9 @@ def submitted(tmp_path: Path, command: list[str], **job: object) -> subprocess.C
     tmp_path.mkdir(parents=True, exist_ok=True)
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin", "srun", 'while [[ "$1" == --* ]]; do shift; done; exec "$@"\n')
-    program(tmp_path / "bin", "scontrol", f'echo "$@" >>{shlex.quote(str(tmp_path / "scontrol"))}; echo JobState=RUNNING\n')
+    program(
+        tmp_path / "bin", "scontrol", f'echo "$@" >>{shlex.quote(str(tmp_path / "scontrol"))}; echo JobState=RUNNING\n'
+    )
     settings = {"name": "a job", "nodes": 1, "gpus": 8, "logs": tmp_path, **job}
     environment = {"ROBOINTER_DATA": str(tmp_path / "da'ta $HOME"), "HF_TOKEN": "hf_secret"}
     text = batch_file(Job(**settings), command, environment=environment, folder=tmp_path)  # type: ignore[arg-type]
@@ -143,7 +145,7 @@ def submitted(tmp_path: Path, command: list[str], **job: object) -> subprocess.C
 
 
 def test_every_word_of_the_command_and_the_environment_arrives_as_it_was(tmp_path):
-    folder = tmp_path / "it's a \"folder\" $(date) \\"
+    folder = tmp_path / 'it\'s a "folder" $(date) \\'
     told = "import os, sys; print(sys.argv[1:], os.environ['ROBOINTER_DATA'], os.getcwd(), sep='\\n')"
     words = ["run.dir=/a b/c", "mixture=[a%30,b]", "it's", '"', "$HOME", "\\", "a\nb", ""]
     done = submitted(folder, [sys.executable, "-c", told, *words])

@@ -44,7 +44,8 @@ def nodes(*arguments: str, count: int = 2) -> list[subprocess.Popen[str]]:
 
 def ended(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[tuple[int, str]]:
     try:
-        return [(error := process.communicate(timeout=seconds)[1], process.returncode)[::-1] for process in processes]
+        errors = [process.communicate(timeout=seconds)[1] for process in processes]
+        return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
     finally:
         for process in processes:
             process.kill()

@@ -143,7 +143,9 @@ def started_processes(given: dict[str, str]) -> list[str]:
     if asked and not wanted:
         given["use_cpu"] = "True"
     if _cpu_wanted(given) and "deepspeed" in given and importlib.util.find_spec("deepspeed") is None:
-        _notice(f"DeepSpeed is not installed: {given.pop('deepspeed')} is left out, every process holds the whole model.")
+        _notice(
+            f"DeepSpeed is not installed: {given.pop('deepspeed')} is left out, every process holds the whole model."
+        )
     return ["--processes", str(wanted)] if wanted > 1 else []
 
 

@@ -1,6 +1,7 @@
 """Starts the processes of a run on this machine, and ends them together.
 
-Not through torchrun, which says of every failure a page and the code 1; what torchrun or Slurm has started runs as it is.
+Not through torchrun, which says of every failure a page and the code 1. What torchrun or Slurm has started runs as it
+is.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _with_others(ours: int, link: NodeLink) -> int:
     code = worst(link.codes.values())
     if code != ours:
         node = next(node for node, theirs in link.codes.items() if theirs == code)
-        sys.stderr.write(f"error: the processes on node {node} ended with exit code {code}, so these were ended, too.\n")
+        sys.stderr.write(
+            f"error: the processes on node {node} ended with exit code {code}, so these were ended, too.\n"
+        )
     return code
 
 

@@ -26,7 +26,7 @@ class _Peer:
     """A connection to another launcher. `node` is None until it has said which it is."""
 
     def __init__(self, connection: socket.socket, node: int | None = None) -> None:
-        connection.setblocking(False)
+        connection.settimeout(0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if (option := getattr(socket, name, None)) is not None:
@@ -69,7 +69,7 @@ class NodeLink:
                     f"port {self._node.port + 1} cannot be listened on: {error}. Choose another port; "
                     "the one given and the next are used."
                 ) from None
-            self._listener.setblocking(False)
+            self._listener.settimeout(0)
         return self
 
     def __exit__(

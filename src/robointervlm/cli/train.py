@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robointervlm.train.recipe import TrainRecipe
 
 
-def train(
+def train(  # noqa: PLR0913 - one per flag
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe, such as recipes/train/sft.yaml.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -91,7 +91,9 @@ def _one_process(recipe: TrainRecipe) -> int:
 def _say_if_alone_in_slurm(nodes: int | None) -> None:
     count = os.environ.get("SLURM_JOB_NUM_NODES", "1")
     if nodes is None and count != "1" and "SLURM_STEP_ID" not in os.environ:
-        sys.stderr.write(f"This Slurm job has {count} machines, and only this one is used: start the command by srun.\n")
+        sys.stderr.write(
+            f"This Slurm job has {count} machines, and only this one is used: start the command by srun.\n"
+        )
 
 
 def tiny(

@@ -50,7 +50,7 @@ class StopFlag:
     requested = False
 
     def set(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler; a second Ctrl-C stops at once. Systems may send SIGTERM several times and mean it once."""
+        """The signal handler; a second Ctrl-C stops at once. A system may send SIGTERM twice and mean it once."""
         if self.requested and number == signal.SIGINT:
             raise StopRequested(number)
         self.requested = True
