@@ -16,10 +16,10 @@ _FIRST_PORT, _PORTS = 15000, 15000
 
 
 class Node(NamedTuple):
-    """One machine of `count`, where a launcher starts its processes; the first one listens at host and port."""
+    """One of so many `machines`, where a launcher starts its processes; the first one listens at host and port."""
 
     rank: int
-    count: int
+    machines: int
     host: str
     port: int
 
@@ -41,7 +41,7 @@ class Asked:
 
     def named(self) -> str:
         """The flags that were given, for an error."""
-        flags = {"--gpus or --processes": self.per_node, "--nodes": self.nodes}
+        flags: dict[str, object] = {"--gpus or --processes": self.per_node, "--nodes": self.nodes}
         flags |= {"--node-rank": self.node_rank, "--master": self.master}
         return ", ".join(name for name, value in flags.items() if value is not None)
 

@@ -25,13 +25,13 @@ _AFTER_FAILURE, _AFTER_STOP = 10.0, 60.0
 
 
 def launch(processes: int, arguments: list[str], *, on_cpu: bool, node: Node | None = None) -> int:
-    """Run a `robointer` command line in several processes on this machine, one of `node.count`; its exit code.
+    """Run a `robointer` command line in several processes on this machine, one of `node.machines`; its exit code.
 
     That is the code of the process that failed by itself, on whichever machine: those that only lost it count less.
     """
-    several = node is not None and node.count > 1
+    several = node is not None and node.machines > 1
     node = node or Node(0, 1, "127.0.0.1", _port())
-    environment = {**os.environ, "WORLD_SIZE": str(node.count * processes), "LOCAL_WORLD_SIZE": str(processes)}
+    environment = {**os.environ, "WORLD_SIZE": str(node.machines * processes), "LOCAL_WORLD_SIZE": str(processes)}
     environment |= {"MASTER_ADDR": node.host, "MASTER_PORT": str(node.port)}
     if on_cpu:
         # The processes share the cores, and waiting threads must not burn them.

@@ -97,7 +97,7 @@ class NodeLink:
     def wait(self) -> None:
         """Wait until every machine has told its code; once one has failed, at most half a minute."""
         end = float("inf")
-        while len(self.codes) < self._node.count and time.monotonic() < end:
+        while len(self.codes) < self._node.machines and time.monotonic() < end:
             self.poll()
             if any(self.codes.values()):
                 end = min(end, time.monotonic() + 30)
@@ -116,8 +116,8 @@ class NodeLink:
 
     def _heard(self, peer: _Peer, line: str) -> None:
         found = re.fullmatch(r"(\d{1,6}) (-1|\d{1,3})", line)
-        node, code = (int(found[1]), int(found[2])) if found else (self._node.count, _HELLO)
-        if node >= self._node.count or (self._listener is not None and peer.node not in (None, node)):
+        node, code = (int(found[1]), int(found[2])) if found else (self._node.machines, _HELLO)
+        if node >= self._node.machines or (self._listener is not None and peer.node not in (None, node)):
             peer.node = None
             self._drop(peer)
             return
