@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robointervlm.cli.cluster import Asked, Node, Started, first_host, place, tasks_on
+from robointervlm.cli.main import run
 from robointervlm.cli.slurm import Job, batch_file
 from robointervlm.core.errors import RecipeError
+from scripted_benchmark import ROOT
 
 STEP = {
     "SLURM_JOB_ID": "4711",
@@ -183,3 +185,22 @@ def test_slurms_own_lines(tmp_path):
 def test_a_line_cannot_be_smuggled_into_the_batch_file(tmp_path):
     with pytest.raises(RecipeError, match="control character"):
         batch_file(Job("x\n#SBATCH --uid=0", 1, 1, tmp_path), ["true"], environment={}, folder=tmp_path)
+
+
+def test_sft_sh_is_run_with_its_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["TASK_NAME=try it", "PRETRAIN_MODEL=/my models/qwen", f"OUTPUT_DIR={tmp_path}/my results"]
+    script = ROOT / "qwen-vl-finetune/scripts/sft.sh"
+    assert run(["launch", "slurm", str(script), *settings, "--gpus", "4", "-o", "job.sbatch"]) == 0
+    text = (tmp_path / "job.sbatch").read_text()
+    assert "    'TASK_NAME=try it' \\\n    'PRETRAIN_MODEL=/my models/qwen' \\\n" in text
+    assert f"    bash \\\n    {script} \\\n    'try it' \\\n    4 &\n" in text
+    assert (tmp_path / "my results").is_dir()
+
+
+def test_a_recipe_that_means_nothing_is_an_error_before_the_queue(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wrong = ["model.path=x", "mixture=a", "run.dir=r", "optim.lr=1"]
+    assert run(["launch", "slurm", *wrong, "-o", "job.sbatch"]) == 2
+    assert "optim.lr" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
