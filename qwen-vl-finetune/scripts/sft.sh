@@ -3,7 +3,7 @@
 #
 # Edit the settings below, or give any of them in the environment:
 #     PRETRAIN_MODEL=/models/Qwen2.5-VL-3B-Instruct bash scripts/sft.sh my_experiment 8
-# GPUS is 8 if not given; 0 trains on the CPU. Everything is written to OUTPUT_DIR. Run the same command again after an
+# GPUS is 8 if not given; without a GPU, so many processes on the CPU. All is written to OUTPUT_DIR. Run it again after an
 # interruption: it goes on from the newest checkpoint. The exit code is that of the training.
 # The README names settings by their line numbers: keep them there.
 set -euo pipefail
@@ -22,7 +22,7 @@ OUTPUT_DIR="${OUTPUT_DIR:-${PROJECT_DIR}/results/${TASK_NAME}}"
 if [ "${GPUS}" -eq 0 ]; then
     export CUDA_VISIBLE_DEVICES=""
 fi
-MASTER_PORT="${MASTER_PORT:-}" # torchrun looks for a free one if it is empty
+export MASTER_PORT="${MASTER_PORT:-}" # a free one is taken if it is empty
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 
 # ---- Python: ROBOINTER_PYTHON, else the project's own environment, else python3 ----
@@ -84,26 +84,25 @@ SAVE_STEPS="${SAVE_STEPS:-3000}"
 SAVE_TOTAL_LIMIT="${SAVE_TOTAL_LIMIT:-2}"
 WORKERS="${WORKERS:-8}"
 SEED="${SEED:-0}"
-DEEPSPEED="${DEEPSPEED-scripts/zero3.json}"
+PACK="${PACK:-none}"                       # none, samples or shared: docs/packing.md
+DEEPSPEED="${DEEPSPEED-scripts/zero3.json}" # empty: every GPU holds the whole model
 
 # ---- Keep this script beside its results ----
 mkdir -p -- "${OUTPUT_DIR}"
 [ "${SCRIPT}" -ef "${OUTPUT_DIR}/sft.sh" ] || cp -- "${SCRIPT}" "${OUTPUT_DIR}/sft.sh"
 
-# ---- One command ----
-launch=("${PYTHON}")
-hardware=(--bf16 True --gradient_checkpointing True --dataloader_num_workers "${WORKERS}")
-if [ "${GPUS}" -gt 1 ]; then
-    port=(--standalone)
-    [ -z "${MASTER_PORT}" ] || port=(--master_port "${MASTER_PORT}")
-    launch+=(-m torch.distributed.run --nproc_per_node "${GPUS}" "${port[@]}")
-fi
+# ---- One command: `--gpus` starts a process per GPU, which share the work with those of other machines under srun ----
+hardware=(--gpus "${GPUS}" --bf16 True --gradient_checkpointing True --dataloader_num_workers "${WORKERS}")
 if [ "${GPUS}" -eq 0 ]; then
     hardware=(--use_cpu True --dataloader_num_workers 0)
 elif [ -n "${DEEPSPEED}" ]; then
     hardware+=(--deepspeed "${DEEPSPEED}")
 fi
-"${launch[@]}" qwenvl/train/train_qwen.py \
+# What the training says goes to the console; job.out keeps all of it, job.err what was said on standard error. Both
+# outlive a signal, to take down its last words.
+exec 3> >(trap '' INT TERM && exec tee -a -- "${OUTPUT_DIR}/job.out") && out=$!
+exec 4> >(trap '' INT TERM && tee -a -- "${OUTPUT_DIR}/job.err" 3>&- | tee -a -- "${OUTPUT_DIR}/job.out" >&2 3>&-) && err=$!
+"${PYTHON}" qwenvl/train/train_qwen.py \
     --model_name_or_path "${PRETRAIN_MODEL}" \
     --tune_mm_llm "${TUNE_LLM}" --tune_mm_mlp "${TUNE_MLP}" --tune_mm_vision "${TUNE_VISION}" \
     --tune_moe "${TUNE_MOE}" \
@@ -111,9 +110,21 @@ fi
     --output_dir "${OUTPUT_DIR}" \
     --learning_rate "${LEARNING_RATE}" --mm_projector_lr "${PROJECTOR_LR}" --vision_tower_lr "${VISION_LR}" \
     --weight_decay 0 --warmup_ratio 0.03 --max_grad_norm 1 --lr_scheduler_type cosine --optim adamw_torch \
-    --per_device_train_batch_size "${BATCH_SIZE}" --gradient_accumulation_steps "${GRAD_ACCUM}" \
+    --per_device_train_batch_size "${BATCH_SIZE}" --gradient_accumulation_steps "${GRAD_ACCUM}" --pack "${PACK}" \
     --num_train_epochs "${EPOCHS}" --max_steps "${MAX_STEPS}" \
     --model_max_length "${MAX_LENGTH}" --min_pixels "${MIN_PIXELS}" --max_pixels "${MAX_PIXELS}" \
     --save_steps "${SAVE_STEPS}" --save_total_limit "${SAVE_TOTAL_LIMIT}" --logging_steps 1 --seed "${SEED}" \
     --report_to "${REPORT_TO}" --run_name "${TASK_NAME}" \
-    "${hardware[@]}" 2>&1 | tee -a "${OUTPUT_DIR}/job.out"
+    "${hardware[@]}" >&3 2>&4 3>&- 4>&- &
+training=$!
+
+# A signal is handed on once; the training saves and ends with 75. It also ends `wait`, which then waits again.
+trap 'signalled=1; kill -TERM "${training}" 2>/dev/null || true' INT TERM
+signalled=1 code=0
+while [ -n "${signalled}" ]; do
+    signalled="" code=0
+    wait "${training}" || code=$?
+done
+exec 3>&- 4>&-
+while kill -0 "${out}" 2>/dev/null || kill -0 "${err}" 2>/dev/null; do sleep 0.05; done
+exit "${code}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,8 +56,8 @@ def test_the_documented_command_is_one_call_of_train_qwen(tmp_path):
     assert done.returncode == 0, done.stderr
     folder, *called = (tmp_path / "called").read_text().splitlines()
     assert Path(folder) == FINETUNE
-    assert called[:5] == ["-m", "torch.distributed.run", "--nproc_per_node", "8", "--standalone"]
-    assert called[5] == "qwenvl/train/train_qwen.py"
+    assert called[0] == "qwenvl/train/train_qwen.py"
+    assert called[called.index("--gpus") + 1] == "8"
     assert called[called.index("--model_name_or_path") + 1] == str(model)
     assert called[called.index("--deepspeed") + 1] == "scripts/zero3.json"
     assert (tmp_path / "out" / "sft.sh").read_bytes() == (FINETUNE / "scripts/sft.sh").read_bytes()
@@ -66,13 +67,42 @@ def test_four_gpus_are_four_processes(tmp_path):
     python = recording_python(tmp_path, 0)
     sft("my_experiment", "4", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
     called = (tmp_path / "called").read_text().splitlines()
-    assert called[called.index("--nproc_per_node") + 1] == "4"
+    assert called[called.index("--gpus") + 1] == "4"
 
 
 def test_the_exit_code_of_the_training_passes_through(tmp_path):
     python = recording_python(tmp_path, 7)
     done = sft("x", "0", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
     assert done.returncode == 7
+
+
+def test_what_is_said_is_in_two_files_and_on_the_console(tmp_path):
+    (tmp_path / "python").write_text("#!/usr/bin/env bash\necho loss; echo trouble >&2; exit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    out = tmp_path / "a folder"
+    done = sft("x", "0", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=out, ROBOINTER_PYTHON=tmp_path / "python")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "loss\n", "trouble\n")
+    assert sorted((out / "job.out").read_text().splitlines()) == ["loss", "trouble"]
+    assert (out / "job.err").read_text() == "trouble\n"
+
+
+def test_sigterm_reaches_the_training_whose_last_words_and_code_are_kept(tmp_path):
+    saves = "trap 'echo saved; exit 75' TERM\ntouch {}/started\nwhile :; do sleep 0.05; done\n"
+    (tmp_path / "python").write_text("#!/usr/bin/env bash\n" + saves.format(tmp_path))
+    (tmp_path / "python").chmod(0o755)
+    named = {"PRETRAIN_MODEL": tmp_path, "OUTPUT_DIR": tmp_path / "out", "ROBOINTER_PYTHON": tmp_path / "python"}
+    process = subprocess.Popen(
+        ["bash", FINETUNE / "scripts/sft.sh", "x", "0"],
+        env={**os.environ, **{name: str(value) for name, value in named.items()}},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (75, "saved\n")
+    assert (tmp_path / "out" / "job.out").read_text() == "saved\n"
 
 
 def test_an_unset_model_fails_loudly_and_writes_nothing(tmp_path):
@@ -83,14 +113,15 @@ def test_an_unset_model_fails_loudly_and_writes_nothing(tmp_path):
 
 
 def test_every_flag_of_the_script_is_known(tmp_path):
-    from robointervlm.cli.documented import _pairs, train_overrides  # noqa: PLC0415
+    from robointervlm.cli.documented import _pairs, started_processes, train_overrides  # noqa: PLC0415
     from robointervlm.runs.settings import checked  # noqa: PLC0415
     from robointervlm.train.recipe import TrainRecipe  # noqa: PLC0415
 
     python = recording_python(tmp_path, 0)
     sft("x", "1", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
-    flags = (tmp_path / "called").read_text().splitlines()[2:]
-    recipe = checked(TrainRecipe, override_values(train_overrides(_pairs(flags))), source="sft.sh")
+    flags = _pairs((tmp_path / "called").read_text().splitlines()[2:])
+    assert started_processes(flags) == []
+    recipe = checked(TrainRecipe, override_values(train_overrides(flags)), source="sft.sh")
     assert (recipe.optim.language_lr, recipe.optim.vision_lr, recipe.optim.merger_lr) == (5e-6, 1e-6, 5e-6)
     assert (recipe.batch.per_device, recipe.batch.accumulate, recipe.batch.max_tokens) == (4, 2, 8192)
     assert (recipe.run.save_every, recipe.run.keep, recipe.run.epochs) == (3000, 2, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robointervlm.cli.documented import _TRAIN_FLAGS, _pairs, train_overrides
+from robointervlm.cli.documented import _TRAIN_FLAGS, _pairs, started_processes, train_overrides
 from robointervlm.core.errors import RecipeError
 from robointervlm.train.recipe import TrainRecipe
 
@@ -66,8 +66,56 @@ def test_experts_are_asked_for_by_their_flag_and_found_missing_when_the_model_is
 
 
 def test_a_flag_without_effect_says_so(capsys):
-    assert overrides("--data_flatten", "True") == set()
-    assert "--data_flatten has no effect here" in capsys.readouterr().err
+    assert overrides("--tf32", "True") == set()
+    assert "--tf32 has no effect here" in capsys.readouterr().err
+
+
+def test_flattened_data_are_packed_rows_and_a_notice(capsys):
+    assert overrides("--data_flatten", "True") == {'batch.pack="samples"'}
+    assert "--data_flatten True is batch.pack=samples here" in capsys.readouterr().err
+    assert overrides("--data_packing", "True", "--pack", "shared") == {'batch.pack="shared"'}
+    assert overrides("--data_flatten", "False") == set()
+
+
+def test_a_flag_that_asks_for_what_is_done_anyway_passes_and_another_value_is_refused():
+    fixed = ["--adam_beta2", "0.999", "--adam_epsilon", "1e-08", "--save_only_model", "false", "--warmup_steps", "0"]
+    assert overrides(*fixed) == set()
+    with pytest.raises(RecipeError, match=r"--adam_beta2 0.95: only 0.999 is possible here: AdamW"):
+        overrides("--adam_beta2", "0.95")
+
+
+def test_the_time_limit_of_ddp_is_in_seconds():
+    assert overrides("--ddp_timeout", "1800") == {"run.timeout_minutes=30.0"}
+
+
+def test_an_optimizer_in_eight_bits_is_not_adamw():
+    assert overrides("--optim", "adamw_bnb_8bit") == {'optim.name="adamw_bnb_8bit"'}  # which the recipe refuses
+
+
+def test_gpus_where_there_are_none_are_processes_of_the_cpu_and_one_notice(capsys, monkeypatch):
+    monkeypatch.setattr("robointervlm.train.devices.gpus_present", lambda: 0)
+    given = _pairs(["--gpus", "2", "--bf16", "True", "--dataloader_num_workers", "8"])
+    assert started_processes(given) == ["--processes", "2"]
+    assert set(train_overrides(given)) == {
+        'model.device="cpu"',
+        "data.workers=0",
+        "run.gradient_checkpointing=false",
+    }
+    assert capsys.readouterr().err.count("No GPU is found here") == 1
+
+
+def test_fewer_gpus_than_asked_for_are_left_to_the_command_to_refuse(monkeypatch):
+    monkeypatch.setattr("robointervlm.train.devices.gpus_present", lambda: 1)
+    assert started_processes(given := _pairs(["--gpus", "8", "--bf16", "True"])) == ["--gpus", "8"]
+    assert given == {"bf16": "True"}
+
+
+def test_deepspeed_that_is_not_installed_is_left_out_on_the_cpu(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    given = _pairs(["--use_cpu", "True", "--deepspeed", "scripts/zero3.json"])
+    assert started_processes(given) == []
+    assert "deepspeed" not in given
+    assert "DeepSpeed is not installed" in capsys.readouterr().err
 
 
 def test_every_flag_is_a_key_of_the_training_recipe():

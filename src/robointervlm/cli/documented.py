@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from robointervlm.cli.documented_hf import FIXED, WITHOUT_EFFECT, refuse_other_values
 from robointervlm.core.errors import RecipeError
 
 
@@ -55,8 +57,13 @@ def _file(text: str) -> str:
     return text
 
 
+def _minutes(text: str) -> float:
+    return _number(text) / 60
+
+
 def _optimizer(text: str) -> str:
-    return "adamw" if text.startswith("adamw") else text
+    # All these are the same mathematics; those in 8 bits are not.
+    return "adamw" if text in ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused") else text
 
 
 def _trackers(text: str) -> list[str]:
@@ -81,12 +88,14 @@ _TRAIN_FLAGS = {
     "max_grad_norm": _Flag("optim.clip", _number),
     "optim": _Flag("optim.name", _optimizer),
     "per_device_train_batch_size": _Flag("batch.per_device", _whole),
+    "pack": _Flag("batch.pack"),
     "gradient_accumulation_steps": _Flag("batch.accumulate", _whole),
     "num_train_epochs": _Flag("run.epochs", _number),
     "save_steps": _Flag("run.save_every", _whole),
     "save_total_limit": _Flag("run.keep", _whole),
     "logging_steps": _Flag("run.log_every", _whole),
     "seed": _Flag("run.seed", _whole),
+    "ddp_timeout": _Flag("run.timeout_minutes", _minutes),
     "gradient_checkpointing": _Flag("run.gradient_checkpointing", _yes),
     "dataloader_num_workers": _Flag("data.workers", _whole),
     "deepspeed": _Flag("run.deepspeed", _file),
@@ -96,10 +105,11 @@ _TRAIN_FLAGS = {
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
-    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps"),
+    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "data_flatten", "data_packing"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
+    **WITHOUT_EFFECT,
     **dict.fromkeys(
         ("video_max_frames", "video_min_frames", "base_interval", "video_max_frame_pixels", "video_min_frame_pixels"),
         "videos are not trained on",
@@ -107,7 +117,6 @@ _TRAIN_WITHOUT_EFFECT = {
     **dict.fromkeys(
         ("eval_strategy", "evaluation_strategy", "per_device_eval_batch_size"), "robointer predict evaluates"
     ),
-    "data_flatten": "a recipe's batch.pack puts several samples into a row",
     "cache_dir": "set HF_HUB_CACHE",
     "save_strategy": "checkpoints are saved every save_steps",
     "local_rank": "torchrun tells the rank by the environment",
@@ -124,24 +133,54 @@ def train(arguments: Sequence[str]) -> int:
     if "help" in given:
         sys.stdout.write(_train_help())
         return 0
-    overrides = train_overrides(given)
-    return run(["train", *overrides])
+    processes = started_processes(given)
+    return run(["train", *train_overrides(given), *processes])
+
+
+def started_processes(given: dict[str, str]) -> list[str]:
+    """How `--gpus N` is said to `robointer train`; where there is no GPU, N processes of the CPU, and a notice.
+
+    Takes `gpus` out of the flags, and what is for GPUs alone.
+    """
+    asked = "gpus" in given
+    wanted = _whole(given.pop("gpus", "1"))
+    if asked and wanted and not _cpu_wanted(given):
+        from robointervlm.train.devices import gpus_present
+
+        if gpus_present():
+            return ["--gpus", str(wanted)]
+        given |= {"use_cpu": "True", "dataloader_num_workers": "0", "gradient_checkpointing": "False"}
+        _notice(f"No GPU is found here: training on the CPU in {wanted} process(es), over gloo. This is for trials.")
+    if asked and not wanted:
+        given["use_cpu"] = "True"
+    if _cpu_wanted(given) and "deepspeed" in given and importlib.util.find_spec("deepspeed") is None:
+        _notice(
+            f"DeepSpeed is not installed: {given.pop('deepspeed')} is left out, every process holds the whole model."
+        )
+    return ["--processes", str(wanted)] if wanted > 1 else []
+
+
+def _notice(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _train_help() -> str:
     lines = [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
     lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
     lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
+    lines += [f"  --{'gpus':32} processes to start, one per GPU; on the CPU where there is none"]
     return "Flags of the documented training script, and the recipe settings they are:\n" + "\n".join(lines) + "\n"
 
 
 def train_overrides(given: Mapping[str, str]) -> list[str]:
     """The recipe overrides that these flags of the documented training script mean."""
-    known = [*_TRAIN_FLAGS, *_TRAIN_SPECIAL, *_TRAIN_WITHOUT_EFFECT]
+    known = [*_TRAIN_FLAGS, *_TRAIN_SPECIAL, *_TRAIN_WITHOUT_EFFECT, *FIXED]
     values: dict[str, object] = {}
     for name, text in given.items():
         if name in _TRAIN_WITHOUT_EFFECT:
-            sys.stderr.write(f"--{name} has no effect here: {_TRAIN_WITHOUT_EFFECT[name]}.\n")
+            _notice(f"--{name} has no effect here: {_TRAIN_WITHOUT_EFFECT[name]}.")
+        elif name in FIXED:
+            refuse_other_values(name, text)
         elif name in _TRAIN_FLAGS:
             values[_TRAIN_FLAGS[name].key] = _converted(name, text)
         elif name not in _TRAIN_SPECIAL:
@@ -171,6 +210,13 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
         values["model.device"] = "cpu"
     if "wandb" in _trackers(given.get("report_to", "none")) and (project := os.environ.get("WANDB_PROJECT")):
         values["watch.project"] = project  # wandb itself reads the other WANDB_ variables
+    flattened = [name for name in ("data_flatten", "data_packing") if _yes(given.get(name, "False"))]
+    if flattened and "pack" not in given:
+        values["batch.pack"] = "samples"
+        _notice(
+            f"--{flattened[0]} True is batch.pack=samples here: rows are filled up to --model_max_length, whatever "
+            "--per_device_train_batch_size says."
+        )
     steps = _whole(given.get("max_steps", "-1"))
     if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
         values["run.max_steps"] = steps

@@ -28,6 +28,7 @@ _COMMANDS = {
     "demo": _Command("demo", "demo", "Watch a small model learn: simulate, train, predict, score, look. Start here."),
     "data": _Command("data", "app", "List, check, build and convert datasets."),
     "train": _Command("train", "train", "Fine-tune a model from a recipe."),
+    "launch": _Command("slurm", "app", "Write the batch file of a training run for a Slurm cluster."),
     "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
     "convert": _Command("convert", "app", "Make a model with experts from a dense one."),
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robointervlm.cli.cluster import Asked, Started, place
+from robointervlm.cli.launch import launch
 from robointervlm.core.errors import ExitCode, RecipeError
-from robointervlm.runs.signals import StopFlag, noting_signals
+
+if TYPE_CHECKING:
+    from robointervlm.train.recipe import TrainRecipe
 
 
-def train(  # noqa: PLR0913 - options of the command line
+def train(  # noqa: PLR0913 - one per flag
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe, such as recipes/train/sft.yaml.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -25,7 +25,10 @@ def train(  # noqa: PLR0913 - options of the command line
     ] = None,
     *,
     gpus: Annotated[int | None, typer.Option(help="Processes with one GPU each; 0 trains on the CPU.", min=0)] = None,
-    processes: Annotated[int, typer.Option(help="CPU processes; only without GPUs.", min=1)] = 1,
+    processes: Annotated[int | None, typer.Option(help="CPU processes; only without GPUs.", min=1)] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines; run the same command on each of them.", min=1)] = None,
+    node_rank: Annotated[int | None, typer.Option(help="Which of them this is, from 0.", min=0)] = None,
+    master: Annotated[str | None, typer.Option(help="HOST:PORT of machine 0.", metavar="HOST:PORT")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and what it takes.")] = False,
     tflops: Annotated[float | None, typer.Option(help="--plan: speed of a GPU in use, for the time.", min=1e-6)] = None,
     measure: Annotated[bool, typer.Option("--measure", help="--plan: measure a step here, for the time.")] = False,
@@ -34,7 +37,7 @@ def train(  # noqa: PLR0913 - options of the command line
 
     Before anything is loaded the recipe is checked; before step 0 you see what is trained, on what, and two samples
     with the learned part marked. Run the same command again after an interruption: it goes on from the newest
-    checkpoint.
+    checkpoint. Slurm and several machines: docs/clusters.md, `robointer launch slurm`.
 
     For example:
 
@@ -45,33 +48,38 @@ def train(  # noqa: PLR0913 - options of the command line
     from robointervlm.runs.settings import load_recipe
     from robointervlm.train.recipe import TrainRecipe
 
-    settings = [*(overrides or [])]
-    if recipe is not None and "=" in str(recipe):
-        settings.insert(0, str(recipe))
-        recipe = None
+    recipe, settings = recipe_and_overrides(recipe, overrides)
     if gpus == 0:
         settings.append("model.device=cpu")
+    if gpus and processes is not None:
+        raise RecipeError(f"--gpus {gpus} and --processes {processes}: a process per GPU is started; drop --processes.")
     loaded = load_recipe(TrainRecipe, recipe, settings)
-    wanted = gpus or processes
+    here = place(os.environ, Asked(gpus or processes, nodes, node_rank, master))
+    wanted = gpus or processes or 1
     if plan:
         from robointervlm.train.forecast import forecast
 
-        forecast(loaded, processes=wanted, tflops=tflops, measure=measure)
+        forecast(loaded, processes=wanted * (nodes or 1), tflops=tflops, measure=measure)
         return ExitCode.COMPLETE
     if tflops is not None or measure:
         raise RecipeError("--tflops and --measure belong to --plan.")
-    if wanted > 1 and "WORLD_SIZE" not in os.environ:
-        if gpus and processes > 1:
-            raise RecipeError(
-                f"--gpus {gpus} and --processes {processes}: a process per GPU is started; drop --processes."
-            )
-        if gpus:
-            _refuse_missing_gpus(gpus)
-        arguments = [str(recipe)] if recipe is not None else []
-        return launch(wanted, ["train", *arguments, *settings], on_cpu=not gpus)
-    from robointervlm.train.run import train as run_training
+    if isinstance(here, Started):
+        os.environ |= here.variables
+        return _one_process(loaded)
+    _say_if_alone_in_slurm(nodes)
+    if gpus:
+        _refuse_missing_gpus(gpus)
+    if wanted == 1 and here is None:
+        return _one_process(loaded)
+    arguments = [str(recipe)] if recipe is not None else []
+    return launch(wanted, ["train", *arguments, *settings], on_cpu=not gpus, node=here)
 
-    return ExitCode.COMPLETE if run_training(loaded) else ExitCode.STOPPED
+
+def recipe_and_overrides(recipe: Path | None, overrides: list[str] | None) -> tuple[Path | None, list[str]]:
+    """The recipe's file, if the first argument is one and no override, and the overrides."""
+    if recipe is not None and "=" in str(recipe):
+        return None, [str(recipe), *(overrides or [])]
+    return recipe, [*(overrides or [])]
 
 
 def _refuse_missing_gpus(wanted: int) -> None:
@@ -81,63 +89,21 @@ def _refuse_missing_gpus(wanted: int) -> None:
         raise RecipeError(f"--gpus {wanted}, but torch sees {present} here; --gpus 0 --processes N trains on the CPU.")
 
 
-def launch(processes: int, arguments: list[str], *, on_cpu: bool) -> int:
-    """Run a `robointer` command line in several processes on this machine; the exit code is the first that failed.
+def _one_process(recipe: TrainRecipe) -> int:
+    """Trains as one of the run's processes, or as the only one."""
+    from robointervlm.train.peers import naming_lost_peers
+    from robointervlm.train.run import train as run_training
 
-    Not through torchrun, which says of every failure a page and the code 1.
-    """
-    environment = {**os.environ, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    if on_cpu:
-        # One thread each: the processes share the cores, and waiting threads must not burn them.
-        environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "robointervlm.cli", *arguments]
-    children: list[subprocess.Popen[bytes]] = []
-    with noting_signals() as stop:
-        try:
-            for rank in range(processes):
-                numbered = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-                # In a group of their own: a Ctrl-C at the terminal reaches them through us, once.
-                children.append(subprocess.Popen(command, env=numbered, process_group=0))  # noqa: S603 - our own
-            return _first_failure(children, stop)
-        finally:
-            _signal(children, signal.SIGKILL)
+    with naming_lost_peers():
+        return ExitCode.COMPLETE if run_training(recipe) else ExitCode.STOPPED
 
 
-def _first_failure(children: list[subprocess.Popen[bytes]], stop: StopFlag) -> int:
-    """Wait for the processes; once one fails the others are ended, as they would wait for it forever."""
-    failed = 0
-    told = False
-    while any(child.poll() is None for child in children):
-        if stop.requested and not told:
-            told = True
-            _signal(children, signal.SIGTERM)
-        failed = failed or next((child.returncode for child in children if child.returncode), 0)
-        if failed and failed != ExitCode.STOPPED:
-            _wait(children, seconds=10)
-            _signal(children, signal.SIGKILL)
-        time.sleep(0.1)
-    failed = failed or next((child.returncode for child in children if child.returncode), 0)
-    # Popen says -9 where a shell says 137.
-    return failed if failed >= 0 else 128 - failed
-
-
-def _wait(children: list[subprocess.Popen[bytes]], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(child.poll() is None for child in children):
-        time.sleep(0.1)
-
-
-def _signal(children: list[subprocess.Popen[bytes]], number: int) -> None:
-    for child in children:
-        if child.poll() is None:
-            child.send_signal(number)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _say_if_alone_in_slurm(nodes: int | None) -> None:
+    count = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    if nodes is None and count != "1" and "SLURM_STEP_ID" not in os.environ:
+        sys.stderr.write(
+            f"This Slurm job has {count} machines, and only this one is used: start the command by srun.\n"
+        )
 
 
 def tiny(

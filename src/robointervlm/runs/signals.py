@@ -50,8 +50,8 @@ class StopFlag:
     requested = False
 
     def set(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler; a second signal stops at once."""
-        if self.requested:
+        """The signal handler; a second Ctrl-C stops at once. A system may send SIGTERM twice and mean it once."""
+        if self.requested and number == signal.SIGINT:
             raise StopRequested(number)
         self.requested = True
 

@@ -86,6 +86,7 @@ class RunSection(_Section):
         default="ddp", description="ddp: every process holds the whole model; fsdp, deepspeed: each holds a part"
     )
     deepspeed: Path | None = Field(default=None, description="a DeepSpeed JSON file; its 'auto' are this recipe's")
+    timeout_minutes: float = Field(default=30, gt=0, description="how long a process waits for the others")
 
     @model_validator(mode="before")
     @classmethod

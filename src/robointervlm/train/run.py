@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from rich.table import Table
 
 from robointervlm.core.errors import DataError, RecipeError, RoboInterError
@@ -207,4 +208,5 @@ def _accelerator(recipe: TrainRecipe) -> Accelerator:
     if on_cpu:
         # accelerate looks for DeepSpeed where it is installed, and that for a GPU, with a warning.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.run.timeout_minutes))
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[waiting])

@@ -1,0 +1,28 @@
+"""What it looks like to a process when another one of its run is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from torch.distributed import DistError
+
+from robointervlm.core.errors import LostProcessError
+
+
+@contextlib.contextmanager
+def naming_lost_peers() -> Iterator[None]:
+    """Within the block, an error that another process caused by ending is `LostProcessError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        # DistError is NCCL's and the store's; gloo gives plain ones that name its own source files.
+        if not isinstance(error, DistError) and "gloo/" not in str(error):
+            raise
+        rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        said = " ".join(str(error).split())[:160]
+        raise LostProcessError(
+            f"process {rank} of {world} waits no longer: another one has ended or cannot be reached ({said}). "
+            "Once that is mended, the same command goes on from the newest checkpoint."
+        ) from error
