@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 
-from robointervlm.models.qwen2_5_vl.network import part_of
+from robointervlm.models.qwen2_5_vl.parts import part_of
 
 # The config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct, written by hand; the RoboInter-Qwen checkpoints are
 # plain Qwen2.5-VL of the same sizes.

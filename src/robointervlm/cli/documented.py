@@ -62,6 +62,9 @@ _TRAIN_FLAGS = {
     "min_pixels": _Flag("model.min_pixels", _whole),
     "model_max_length": _Flag("batch.max_tokens", _whole),
     "learning_rate": _Flag("optim.language_lr", _number),
+    "lora_r": _Flag("model.lora.rank", _whole),
+    "lora_alpha": _Flag("model.lora.alpha", _whole),
+    "lora_dropout": _Flag("model.lora.dropout", _number),
     "mm_projector_lr": _Flag("optim.merger_lr", _number),
     "vision_tower_lr": _Flag("optim.vision_lr", _number),
     "weight_decay": _Flag("optim.weight_decay", _number),
@@ -82,7 +85,7 @@ _TRAIN_FLAGS = {
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
-    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps"),
+    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "lora_enable"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
@@ -148,10 +151,14 @@ def _converted(name: str, text: str) -> object:
 
 def _special(given: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
-    if asked := [name for name in _PARTS if name in given]:
-        tuned = [_PARTS[name] for name in asked if _yes(given[name])]
-        if not tuned:
-            raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+    asked = [name for name in _PARTS if name in given]
+    tuned = [_PARTS[name] for name in asked if _yes(given[name])]
+    if _yes(given.get("lora_enable", "False")):
+        values |= _low_rank(given)
+        tuned = ["lora", *(part for part in tuned if part != "language")]
+    elif asked and not tuned:
+        raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+    if tuned:
         values["model.tune"] = tuned
     for name in ("bf16", "fp16"):
         if _yes(given.get(name, "False")) and not _cpu_wanted(given):
@@ -161,6 +168,15 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
     steps = _whole(given.get("max_steps", "-1"))
     if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
         values["run.max_steps"] = steps
+    return values
+
+
+def _low_rank(given: Mapping[str, str]) -> dict[str, object]:
+    """What `--lora_enable True` sets: the rank and alpha of QwenLM's script, and `--learning_rate` is the updates'."""
+    published: dict[str, object] = {"lora_r": 64, "lora_alpha": 128}
+    values = {_TRAIN_FLAGS[name].key: value for name, value in published.items() if name not in given}
+    if "learning_rate" in given:
+        values["optim.lora_lr"] = _converted("learning_rate", given["learning_rate"])
     return values
 
 

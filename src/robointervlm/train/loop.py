@@ -24,13 +24,14 @@ from torch import nn
 from robointervlm.core.errors import DataError, NonFiniteLossError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
+from robointervlm.models.qwen2_5_vl.learned import learned_state, load_learned_state
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
-from robointervlm.train.optimizer import freeze, optimizers, schedule
+from robointervlm.train.optimizer import let_learn, optimizers, schedule
 from robointervlm.train.packing import packing
 from robointervlm.train.recipe import TrainRecipe
 
@@ -76,7 +77,7 @@ class Training:
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        freeze(self.model.network, recipe.model.tune)
+        let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
         if recipe.run.gradient_checkpointing:
             network: Any = self.model.network
             network.activation_checkpointing_enable({"use_reentrant": False})
@@ -113,7 +114,7 @@ class Training:
                 f"{found.folder} belongs to another recipe ({', '.join(differing)} differ); "
                 "choose another run.dir, or repeat the recipe it was written with."
             )
-        self.model.network.load_state_dict(state["network"], strict=True)
+        load_learned_state(self.model.network, state["network"])
         for optimizer, saved in zip(self._plain_optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step = found.step
@@ -246,7 +247,7 @@ class Training:
         torch.save(
             {
                 "plan": self._plan_identity(),
-                "network": self.model.network.state_dict(),
+                "network": learned_state(self.model.network),
                 "optimizers": [optimizer.state_dict() for optimizer in self._plain_optimizers],
                 "counts": vars(self.counts),
             },
