@@ -62,9 +62,6 @@ _TRAIN_FLAGS = {
     "min_pixels": _Flag("model.min_pixels", _whole),
     "model_max_length": _Flag("batch.max_tokens", _whole),
     "learning_rate": _Flag("optim.language_lr", _number),
-    "lora_r": _Flag("model.lora.rank", _whole),
-    "lora_alpha": _Flag("model.lora.alpha", _whole),
-    "lora_dropout": _Flag("model.lora.dropout", _number),
     "mm_projector_lr": _Flag("optim.merger_lr", _number),
     "vision_tower_lr": _Flag("optim.vision_lr", _number),
     "weight_decay": _Flag("optim.weight_decay", _number),
@@ -85,7 +82,8 @@ _TRAIN_FLAGS = {
 # Translated together, or by hand.
 _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
-    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "lora_enable"),
+    *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps"),
+    *("lora_enable", "lora_r", "lora_alpha", "lora_dropout"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
@@ -172,9 +170,12 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
 
 
 def _low_rank(given: Mapping[str, str]) -> dict[str, object]:
-    """What `--lora_enable True` sets: the rank and alpha of QwenLM's script, and `--learning_rate` is the updates'."""
-    published: dict[str, object] = {"lora_r": 64, "lora_alpha": 128}
-    values = {_TRAIN_FLAGS[name].key: value for name, value in published.items() if name not in given}
+    """What `--lora_enable True` sets. The defaults are those of QwenLM's script; `--learning_rate` is the updates'."""
+    values: dict[str, object] = {
+        "model.lora.rank": _whole(given.get("lora_r", "64")),
+        "model.lora.alpha": _whole(given.get("lora_alpha", "128")),
+        "model.lora.dropout": _number(given.get("lora_dropout", "0")),
+    }
     if "learning_rate" in given:
         values["optim.lora_lr"] = _converted("learning_rate", given["learning_rate"])
     return values

@@ -25,8 +25,8 @@ from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
 from robointervlm.train.loop import CHECKPOINTS, Training
-from robointervlm.train.parts_table import parts_table
 from robointervlm.train.packing import PackedPlan
+from robointervlm.train.parts_table import parts_table
 from robointervlm.train.preview import drawn, marked
 from robointervlm.train.recipe import TrainRecipe
 

@@ -93,8 +93,9 @@ def merged_state(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, T
         if adapted and kind == "weight":
             down, up = (state[f"{layer}.lora_{factor}.{_NAME}.weight"].float() for factor in "AB")
             # Onto the CPU one by one: beside the model there may be no room for its weights again.
-            tensor = torch.add(tensor.float(), up @ down, alpha=scale).to(tensor.dtype).cpu()
-        merged[f"{layer}.{kind}" if adapted else name] = tensor
+            merged[f"{layer}.weight"] = torch.add(tensor.float(), up @ down, alpha=scale).to(tensor.dtype).cpu()
+        else:
+            merged[f"{layer}.{kind}" if adapted else name] = tensor
     return merged
 
 
