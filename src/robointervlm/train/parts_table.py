@@ -14,7 +14,7 @@ def parts_table(network: nn.Module, settings: OptimSection) -> Table:
     rows = summary(network, settings)
     everything = sum(row.parameters for row in rows)
     table = Table("part", title="What is trained")
-    for column in ("tensors", "parameters", "learning", "share", "peak learning rate", "weight decay"):
+    for column in ("tensors", "parameters", "learning", "share", "peak lr", "weight decay"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(row.part, *_amounts(row.tensors, row.parameters, row.trainable, everything), *_how(row, settings))
