@@ -30,7 +30,8 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 def test_a_run_gives_a_model_that_answers_by_itself_and_an_adapter(arguments, tiny_folder, catalog, tmp_path, capsys):
     assert run(arguments("run")) == 0
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ lora")]
+    said = capsys.readouterr()
+    table = [line for line in (said.out + said.err).splitlines() if line.startswith("│ lora")]
     assert "1.0e-02" in table[0]
     model = tmp_path / "run" / "model"
     before, after = weights(tiny_folder), weights(model)
@@ -54,7 +55,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_losses(arguments, tmp_path
     assert run(arguments("two", *more)) == 0
     # As if it had been killed after its second step.
     (tmp_path / "two" / "result.json").unlink()
-    (tmp_path / "two" / "checkpoints" / "step-3").rename(tmp_path / "aside")
+    (tmp_path / "two" / "checkpoints" / "step-00000003").rename(tmp_path / "aside")
     assert run(arguments("two", *more)) == 0
     assert losses(tmp_path / "two") == losses(tmp_path / "one")
     ours, theirs = weights(tmp_path / "one" / "model"), weights(tmp_path / "two" / "model")

@@ -28,6 +28,12 @@ class ModelSection(Qwen25VLSection):
         default="auto", description="Liger's fused kernels; auto: on a GPU where the package is installed"
     )
 
+    @field_validator("liger", mode="before")
+    @classmethod
+    def _on_and_off(cls, value: object) -> object:
+        """`on` and `off` are true and false in YAML."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _what_learns_is_clear(self) -> Self:
         if "lora" not in self.tune:

@@ -61,5 +61,5 @@ def use_liger(network: nn.Module) -> None:
     # By the very class: one derived from it, as the MLP with experts is, computes something else.
     replaced = [module for module in network.modules() if type(module) in ways]
     for module in replaced:
-        module.forward = MethodType(ways[type(module)], module)  # type: ignore[method-assign]
+        module.forward = MethodType(ways[type(module)], module)
     logger.info("Liger's kernels compute %d norms and MLPs", len(replaced))
