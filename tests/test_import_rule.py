@@ -30,7 +30,7 @@ ALLOWED = {
 # `core` and `metrics` are arithmetic: the standard library and numpy. One file may use one package more.
 LIGHT = {"core", "metrics"}
 LIGHT_EXCEPT = {"metrics/text.py": "sacrebleu"}
-HEAVY = {"torch", "transformers", "accelerate", "deepspeed", "safetensors"}
+HEAVY = {"torch", "transformers", "accelerate", "deepspeed", "safetensors", "peft", "liger_kernel"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -1,4 +1,4 @@
-"""`robointer convert upcycle` as a user types it."""
+"""`robointer convert …` as a user types it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from robointervlm.cli.main import run
-from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl import Lora, Section
+from robointervlm.models.qwen2_5_vl.lora import add_lora
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from tiny_models import saved_model, shared_model
 
@@ -91,3 +92,41 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, capsys):
     code, said = error_of(capsys, str(tmp_path / "nothing"), str(tmp_path / "moe"))
     assert code == 3
     assert "nothing" in said
+
+
+@pytest.fixture(scope="module")
+def adapter(dense, tmp_path_factory):
+    """An adapter of the dense model, and the logits of the model with it."""
+    model = Qwen25VL.load(Section(path=str(dense), device="cpu"))
+    add_lora(model.network, Lora(rank=4), seed=0)
+    with torch.no_grad():
+        for name, parameter in model.network.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+        folder = tmp_path_factory.mktemp("trained") / "model"
+        model.save(folder)
+        logits = model.network(input_ids=torch.tensor([[20, 30, 40, 50, 60]])).logits
+    return folder / "adapter", logits
+
+
+def test_a_merged_adapter_is_a_folder_that_answers_by_itself(dense, adapter, tmp_path, capsys):
+    folder, logits = adapter
+    assert run(["convert", "merge", str(dense), str(folder), str(tmp_path / "merged")]) == 0
+    assert f"with the updates of {folder}" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {path.name for path in dense.iterdir()}
+    network = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    with torch.no_grad():
+        assert (network(input_ids=torch.tensor([[20, 30, 40, 50, 60]])).logits - logits).abs().max() < 1e-5
+
+
+def test_merging_what_is_no_adapter_is_one_line(dense, tmp_path, capsys):
+    assert run(["convert", "merge", str(dense), str(dense), str(tmp_path / "merged")]) == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "is no adapter: it has no adapter_config.json" in said
+    assert not (tmp_path / "merged").exists()
+
+
+def test_merging_into_an_existing_folder_is_refused(dense, adapter, tmp_path, capsys):
+    assert run(["convert", "merge", str(dense), str(adapter[0]), str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -129,3 +129,24 @@ def test_a_deepspeed_file_is_the_recipes(tmp_path, monkeypatch):
     (tmp_path / "zero3.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     assert overrides("--deepspeed", "zero3.json") == {'run.deepspeed="zero3.json"'}
+
+
+def test_low_rank_updates_are_asked_for_by_the_flags_of_the_published_script():
+    given = ("--lora_r", "8", "--lora_alpha", "16", "--lora_dropout", "0.1", "--learning_rate", "2e-4")
+    assert overrides("--lora_enable", "True", "--tune_mm_llm", "True", "--tune_mm_mlp", "True", *given) == {
+        'model.tune=["lora", "merger"]',
+        *("model.lora.rank=8", "model.lora.alpha=16", "model.lora.dropout=0.1"),
+        *("optim.lora_lr=0.0002", "optim.language_lr=0.0002"),
+    }
+
+
+def test_the_published_rank_and_alpha_hold_where_none_is_given():
+    # QwenLM's qwen-vl-finetune/qwenvl/train/argument.py: 64, 128 and 0.
+    assert overrides("--lora_enable", "True", "--tune_mm_llm", "False") == {
+        'model.tune=["lora"]',
+        *("model.lora.rank=64", "model.lora.alpha=128", "model.lora.dropout=0.0"),
+    }
+
+
+def test_without_the_switch_the_flags_of_low_rank_updates_change_nothing():
+    assert overrides("--lora_enable", "False", "--lora_r", "8", "--tune_mm_llm", "True") == {'model.tune=["language"]'}

@@ -16,7 +16,8 @@ from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Batch
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss, part_of
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
+from robointervlm.models.qwen2_5_vl.parts import part_of
 from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig, published_fields, with_experts
 from robointervlm.models.qwen2_5_vl_moe.network import (
     MixtureBlock,

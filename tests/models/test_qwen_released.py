@@ -10,7 +10,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 
-from robointervlm.models.qwen2_5_vl.network import part_of
+from robointervlm.models.qwen2_5_vl.parts import part_of
+from robointervlm.train.optimizer import let_learn, optimizers, summary
+from robointervlm.train.recipe import ModelSection, OptimSection
 
 # The config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct, written by hand; the RoboInter-Qwen checkpoints are
 # plain Qwen2.5-VL of the same sizes.
@@ -170,3 +172,25 @@ def test_parameter_names_of_every_layout_map_without_missing_or_unexpected(netwo
     state = network.state_dict()
     mapped = [rename_source_key(name, renamings, [], network.base_model_prefix, state)[0] for name in on_disk]
     assert sorted(mapped) == sorted(name for name, _ in network.named_parameters())
+
+
+@pytest.mark.parametrize("tune", [("language", "merger", "vision"), ("lora", "merger"), ("lora", "vision")])
+def test_every_learning_parameter_of_the_3b_model_has_its_rate_and_no_vector_decays(tune):
+    with torch.device("meta"):
+        network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict(FLAT["3B"]))
+    let_learn(network, ModelSection(path="-", tune=tune), seed=0)
+    settings = OptimSection(language_lr=1e-3, merger_lr=2e-3, vision_lr=3e-3, lora_lr=5e-3, weight_decay=0.1)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    rates = {"language": 1e-3, "merger": 2e-3, "vision": 3e-3, "lora": 5e-3}
+    (optimizer,) = optimizers(network, settings)
+    found = [(names[id(p)], group) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(name for name, _ in found) == sorted(n for n, p in network.named_parameters() if p.requires_grad)
+    assert {part_of(name) for name, _ in found} == set(tune)
+    for name, group in found:
+        vector = name.endswith("bias") or "norm" in name or "ln_q" in name
+        assert (group["peak_lr"], group["weight_decay"]) == (rates[part_of(name)], 0.0 if vector else 0.1), name
+    # The factors of rank 16 of a layer, 2048 wide inside and 11008 in its MLP, with keys and values of 256.
+    lora = 36 * 16 * (2 * (2048 + 2048) + 2 * (2048 + 256) + 3 * (2048 + 11008))
+    counted = {row.part: row.trainable for row in summary(network, settings)}
+    expected = PARAMETERS["3B"] | {"lora": lora}
+    assert counted == {part: expected[part] if part in tune else 0 for part in counted}

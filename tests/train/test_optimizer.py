@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
-from robointervlm.train.optimizer import freeze, learning_rate, optimizers, schedule, summary
-from robointervlm.train.recipe import OptimSection
+from robointervlm.train.optimizer import freeze, learning_rate, let_learn, optimizers, schedule, summary
+from robointervlm.train.parts_table import parts_table
+from robointervlm.train.recipe import ModelSection, OptimSection
 from tiny_models import fresh_model
 
 ALL = ("language", "merger", "vision")
@@ -212,3 +215,136 @@ def test_muon_leaves_stacks_and_routers_to_adamw():
 def test_a_dense_model_has_no_row_for_experts():
     assert [row.part for row in summary(fresh_model().network, RATES)] == ["language", "merger", "vision"]
     assert [row.part for row in summary(with_experts(), RATES)] == ["language", "merger", "vision", "experts"]
+
+
+# Every choice of parts that means something: language in full and low-rank exclude each other.
+PARTS = ("language", "merger", "vision", "experts", "lora")
+CHOICES = [
+    chosen
+    for size in range(1, len(PARTS) + 1)
+    for chosen in itertools.combinations(PARTS, size)
+    if not {"language", "lora"} <= set(chosen)
+]
+OWN_RATES = OptimSection(
+    language_lr=1e-3, merger_lr=2e-3, vision_lr=3e-3, experts_lr=4e-3, lora_lr=5e-3, weight_decay=0.1
+)
+
+
+def expected_part(name: str) -> str:
+    """The part, worked out from the names as they are documented."""
+    if "lora_" in name:
+        return "lora"
+    if "visual" in name:
+        return "merger" if "visual.merger" in name else "vision"
+    return "experts" if "moe_block" in name or "experts_scaler" in name else "language"
+
+
+def tuned(network, chosen):
+    let_learn(network, ModelSection(path="-", tune=chosen), seed=0)
+    return network
+
+
+def test_there_are_twenty_three_choices_of_parts():
+    # 31 of five parts, less the 8 with both language and lora.
+    assert len(CHOICES) == 23
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("chosen", CHOICES, ids="+".join)
+def test_in_every_choice_each_learning_parameter_is_in_one_group_with_its_own_rate(name, chosen):
+    network = tuned(with_experts(), chosen)
+    rates = dict(zip(PARTS, (1e-3, 2e-3, 3e-3, 4e-3, 5e-3), strict=True))
+    assert {expected_part(each) for each in learning(network)} == set(chosen)
+    found = groups(network, OWN_RATES.model_copy(update={"name": name}))
+    assert sorted(each for names, _, _ in found for each in names) == sorted(learning(network))
+    for names, rate, decay in found:
+        for each in names:
+            assert rate == rates[expected_part(each)], each
+            vector = each.endswith(("bias", "experts_scaler")) or "norm" in each or "ln_q" in each
+            assert decay == (0.0 if vector else 0.1), each
+
+
+@pytest.mark.parametrize("chosen", CHOICES, ids="+".join)
+def test_in_every_choice_what_is_tuned_changes_and_what_is_frozen_does_not(chosen):
+    network = tuned(with_experts(), chosen)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    made = optimizers(network, OWN_RATES)
+    patches = torch.linspace(-1, 1, 16 * 1176).view(16, 1176)
+    image = network.config.image_token_id
+    ids = torch.tensor([[20, 30, image, image, image, image, 40, 50, 60]])
+    # In the first step the gate of the experts is shut and B is zero; then everything has a gradient.
+    for _ in range(2):
+        inputs = {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, 4, 4]])}
+        network(input_ids=ids, mm_token_type_ids=(ids == image).int(), **inputs).logits.square().mean().backward()
+        for optimizer in made:
+            optimizer.step()
+            optimizer.zero_grad()
+    changed = {name for name, each in network.named_parameters() if not torch.equal(each, before[name])}
+    # The bias of a key moves all scores of a query alike: it has no gradient but rounding.
+    sure = {name for name in learning(network) if "k_proj.bias" not in name}
+    assert sure <= changed <= learning(network)
+
+
+def test_low_rank_updates_learn_at_a_rate_of_their_own():
+    assert learning_rate("lora", OptimSection(language_lr=5e-6)) == 1e-4
+    assert learning_rate("lora", OptimSection(lora_lr=3e-4)) == 3e-4
+
+
+def test_muon_leaves_the_factors_of_low_rank_updates_to_adamw():
+    network = tuned(fresh_model().network, ("lora",))
+    (only,) = optimizers(network, OptimSection(name="muon"))
+    assert type(only) is torch.optim.AdamW
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"tune": ("language", "lora")}, "in full or low-rank"),
+        ({"tune": ("vision", "lora"), "lora": {"vision": True}}, "in full or low-rank"),
+        ({"tune": ("language",), "lora": {"rank": 8}}, "tune does not name it"),
+        ({"tune": ("lora",), "lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"tune": ("lora",), "lora": {"targets": ("lm_head",)}}, "q_proj"),
+    ],
+)
+def test_a_contradiction_is_refused_when_the_recipe_is_read(values, said):
+    with pytest.raises(ValueError, match=said):
+        ModelSection(path="-", **values)
+
+
+def printed(network, settings) -> list[list[str]]:
+    console = Console(width=200)
+    with console.capture() as text:
+        console.print(parts_table(summary(network, settings), settings))
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.get().splitlines() if "│" in line]
+
+
+def test_the_table_says_what_learns_how_fast_and_how_much_of_the_model_it_is():
+    # A: 16 x 64 (down: 16 x 170), B: width x 16, of q 64, k and v 32, o 64, gate and up 170, down 64, in two layers.
+    lora = 2 * 16 * (4 * 64 + 2 * 64 + 170 + 64 + 32 + 32 + 64 + 170 + 170 + 64)
+    network = tuned(fresh_model().network, ("lora", "merger"))
+    merger = 48 + 192 * 192 + 192 + 192 * 64 + 64
+    everything = sum(each.numel() for each in network.parameters())
+    language, vision = (
+        sum(each.numel() for name, each in network.named_parameters() if expected_part(name) == part)
+        for part in ("language", "vision")
+    )
+    assert printed(network, RATES) == [
+        ["language", "26", f"{language:,}", "-", "-", "frozen", ""],
+        ["merger", "5", f"{merger:,}", f"{merger:,}", f"{merger / everything:.2%}", "2.0e-03", "0.1, none on 304"],
+        ["vision", "25", f"{vision:,}", "-", "-", "frozen", ""],
+        ["lora", "28", f"{lora:,}", f"{lora:,}", f"{lora / everything:.2%}", "1.0e-04", "0.1"],
+        ["all", "84", f"{everything:,}", f"{lora + merger:,}", f"{(lora + merger) / everything:.2%}", "", ""],
+    ]
+
+
+def test_the_table_counts_tied_embeddings_once():
+    rows = printed(tuned(fresh_model().network, ("language",)), OptimSection())
+    one = rows[0]
+    (two, *_) = printed(untied(), OptimSection())
+    # The untied model has an output layer of its own: a tensor of vocabulary times 64.
+    vocabulary = fresh_model().network.config.text_config.vocab_size
+    assert (int(two[1]), int(two[2].replace(",", ""))) == (
+        int(one[1]) + 1,
+        int(one[2].replace(",", "")) + 64 * vocabulary,
+    )
+    assert one[5:] == ["5.0e-06", "none"]

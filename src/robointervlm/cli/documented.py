@@ -106,6 +106,7 @@ _TRAIN_FLAGS = {
 _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
     *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "data_flatten", "data_packing"),
+    *("lora_enable", "lora_r", "lora_alpha", "lora_dropout"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
@@ -198,10 +199,14 @@ def _converted(name: str, text: str) -> object:
 
 def _special(given: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
-    if asked := [name for name in _PARTS if name in given]:
-        tuned = [_PARTS[name] for name in asked if _yes(given[name])]
-        if not tuned:
-            raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+    asked = [name for name in _PARTS if name in given]
+    tuned = [_PARTS[name] for name in asked if _yes(given[name])]
+    if _yes(given.get("lora_enable", "False")):
+        values |= _low_rank(given)
+        tuned = ["lora", *(part for part in tuned if part != "language")]
+    elif asked and not tuned:
+        raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+    if tuned:
         values["model.tune"] = tuned
     for name in ("bf16", "fp16"):
         if _yes(given.get(name, "False")) and not _cpu_wanted(given):
@@ -220,6 +225,18 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
     steps = _whole(given.get("max_steps", "-1"))
     if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
         values["run.max_steps"] = steps
+    return values
+
+
+def _low_rank(given: Mapping[str, str]) -> dict[str, object]:
+    """What `--lora_enable True` sets. The defaults are those of QwenLM's script; `--learning_rate` is the updates'."""
+    values: dict[str, object] = {
+        "model.lora.rank": _whole(given.get("lora_r", "64")),
+        "model.lora.alpha": _whole(given.get("lora_alpha", "128")),
+        "model.lora.dropout": _number(given.get("lora_dropout", "0")),
+    }
+    if "learning_rate" in given:
+        values["optim.lora_lr"] = _converted("learning_rate", given["learning_rate"])
     return values
 
 

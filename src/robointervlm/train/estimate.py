@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer
 
-from robointervlm.models.qwen2_5_vl.network import part_of
+from robointervlm.models.qwen2_5_vl.parts import part_of
 
 GIB = 2**30
 STRATEGIES = ("ddp", "zero2", "zero3", "zero3_offload", "fsdp")

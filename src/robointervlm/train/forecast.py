@@ -29,7 +29,7 @@ from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.estimate import STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
 from robointervlm.train.feed import Feed, Load, MicroBatch, Plan
-from robointervlm.train.optimizer import freeze, summary
+from robointervlm.train.optimizer import let_learn, summary
 from robointervlm.train.packing import Lengths, PackedFeed, PackedPlan
 from robointervlm.train.progress import duration, short
 from robointervlm.train.recipe import TrainRecipe
@@ -53,7 +53,7 @@ class Forecast:
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        freeze(self.model.network, recipe.model.tune)
+        let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
         catalog = Catalog(*recipe.data.catalog)
         self.mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
         if not len(self.mixture):

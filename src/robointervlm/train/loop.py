@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
+from robointervlm.models.qwen2_5_vl.learned import frozen_digest
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
@@ -30,7 +31,7 @@ from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.non_finite import non_finite
-from robointervlm.train.optimizer import PartSummary, freeze, schedule, summary
+from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
 from robointervlm.train.packing import packing
 from robointervlm.train.progress import Rates
 from robointervlm.train.ranks import Together, by_first, together
@@ -90,7 +91,7 @@ class Training:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.after_save = AfterSave(recipe.watch.after_save, recipe.run.dir)
-        freeze(self.model.network, recipe.model.tune)
+        let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
         if recipe.run.gradient_checkpointing:
             network: Any = self.model.network
             network.activation_checkpointing_enable({"use_reentrant": False})
@@ -101,7 +102,9 @@ class Training:
         else:
             self.load, self.plan = packing(self.feed, recipe, processes)
             use_packed_attention(self.model.network)
-        self.parts = summary(self.model.network, recipe.optim)  # while every process still holds all parameters
+        # While every process still holds all parameters.
+        self.parts = summary(self.model.network, recipe.optim)
+        self._frozen = frozen_digest(self.model.network)
         self.engine = engine_for(recipe, self.model.network, self.accelerator)
 
     @property
@@ -280,6 +283,7 @@ class Training:
             "augment": self.recipe.augment.model_dump(),
             "optim": self.recipe.optim.model_dump(),
             "strategy": self.engine.name,
+            "weights that do not learn": self._frozen,
         }
 
     @property

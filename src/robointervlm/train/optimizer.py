@@ -8,22 +8,33 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.models.qwen2_5_vl.network import Part, part_of
-from robointervlm.train.recipe import OptimSection
+from robointervlm.models.qwen2_5_vl.lora import add_lora
+from robointervlm.models.qwen2_5_vl.parts import Part, part_of
+from robointervlm.train.recipe import ModelSection, OptimSection
 
-PARTS: tuple[Part, ...] = ("language", "merger", "vision", "experts")
+PARTS: tuple[Part, ...] = ("language", "merger", "vision", "experts", "lora")
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """How many parameters of one part there are and how many of them learn."""
+    """How many parameters of one part there are, how many of them learn and decay; shared ones count once."""
 
     part: Part
+    tensors: int
     parameters: int
     trainable: int
+    decaying: int
     lr: float | None
+
+
+def let_learn(network: PreTrainedModel, section: ModelSection, *, seed: int) -> None:
+    """Put in what is trained beside the model's own parameters, and let exactly what the recipe names learn."""
+    if "lora" in section.tune:
+        add_lora(network, section.lora, seed=seed)
+    freeze(network, section.tune)
 
 
 def freeze(network: nn.Module, tune: Iterable[Part]) -> None:
@@ -48,6 +59,7 @@ def learning_rate(part: Part, settings: OptimSection) -> float:
         "merger": settings.merger_lr,
         "vision": settings.vision_lr,
         "experts": settings.experts_lr,
+        "lora": settings.lora_lr,
     }
     return rates[part] or settings.language_lr
 
@@ -56,12 +68,14 @@ def summary(network: nn.Module, settings: OptimSection) -> list[PartSummary]:
     """The table printed before step 0; a part that this model does not have is not in it."""
     rows = []
     for part in PARTS:
-        sizes = [(p.numel(), p.requires_grad) for name, p in network.named_parameters() if part_of(name) == part]
-        if not sizes:
+        own = [parameter for name, parameter in network.named_parameters() if part_of(name) == part]
+        if not own:
             continue
-        trainable = sum(size for size, learns in sizes if learns)
-        rate = learning_rate(part, settings) if trainable else None
-        rows.append(PartSummary(part, sum(size for size, _ in sizes), trainable, rate))
+        learning = [parameter for parameter in own if parameter.requires_grad]
+        decaying = [parameter for parameter in learning if settings.weight_decay and decays(parameter)]
+        total, trainable, decayed = (sum(each.numel() for each in those) for those in (own, learning, decaying))
+        rate = learning_rate(part, settings) if learning else None
+        rows.append(PartSummary(part, len(own), total, trainable, decayed, rate))
     return rows
 
 
@@ -76,8 +90,8 @@ def optimizers(network: nn.Module, settings: OptimSection) -> list[torch.optim.O
         named = [(n, p) for n, p in network.named_parameters() if p.requires_grad and part_of(n) == part]
         rate = learning_rate(part, settings)
         inner = [p for n, p in named if _is_inner_matrix(n, p)]
-        matrices = [p for n, p in named if p.ndim >= 2 and not _is_inner_matrix(n, p)]
-        vectors = [p for _, p in named if p.ndim < 2]
+        matrices = [p for n, p in named if decays(p) and not _is_inner_matrix(n, p)]
+        vectors = [p for _, p in named if not decays(p)]
         decay = settings.weight_decay
         if settings.name == "muon":
             by_muon.append({"params": inner, "lr": rate, "peak_lr": rate, "weight_decay": decay})
@@ -93,6 +107,11 @@ def optimizers(network: nn.Module, settings: OptimSection) -> list[torch.optim.O
     return made
 
 
+def decays(parameter: nn.Parameter) -> bool:
+    """Whether weight decay is for it: not for norms, biases and the scalers of experts, which have one dimension."""
+    return parameter.ndim >= 2
+
+
 def schedule(step: int, total: int, settings: OptimSection) -> float:
     """The share of its peak that every learning rate has at a step: linear warm-up, then a half cosine to zero."""
     warmup = math.ceil(settings.warmup_ratio * total)
@@ -106,7 +125,8 @@ def schedule(step: int, total: int, settings: OptimSection) -> float:
 def _is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon's orthogonalised update is meant for it: a matrix between hidden states.
 
-    A table of words is none, nor is a router, whose rows are scores; experts are stacked, and Muon takes no stacks.
+    A table of words is none, nor is a router, whose rows are scores; experts are stacked, and Muon takes no stacks. A
+    factor of a low-rank update is no matrix of its own either: what the update does is the product of the two.
     """
-    other = ("embed_tokens", "lm_head", "patch_embed", "moe_block.gate")
+    other = ("embed_tokens", "lm_head", "patch_embed", "moe_block.gate", ".lora_")
     return parameter.ndim == 2 and not any(word in name for word in other)

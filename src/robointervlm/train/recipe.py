@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from robointervlm.models.qwen2_5_vl import Lora
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
 
 AFTER_SAVE_PLACES = ("{checkpoint}", "{step}", "{run}")
@@ -20,9 +21,33 @@ class _Section(BaseModel):
 class ModelSection(Qwen25VLSection):
     """The checkpoint to start from and the parts of it that learn."""
 
-    tune: tuple[Literal["language", "merger", "vision", "experts"], ...] = Field(
-        default=("language",), min_length=1, description="the parts that learn; the others are frozen"
+    tune: tuple[Literal["language", "merger", "vision", "experts", "lora"], ...] = Field(
+        default=("language",),
+        min_length=1,
+        description="the parts that learn; the others are frozen. lora: low-rank updates of frozen layers",
     )
+    lora: Lora = Lora()
+    liger: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Liger's fused kernels; auto: on a GPU where the package is installed"
+    )
+
+    @field_validator("liger", mode="before")
+    @classmethod
+    def _on_and_off(cls, value: object) -> object:
+        """`on` and `off` are true and false in YAML."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _what_learns_is_clear(self) -> Self:
+        if "lora" not in self.tune:
+            if self.lora != Lora():
+                raise ValueError("lora is set, but tune does not name it; give tune=[lora], or leave lora out")
+            return self
+        if "language" in self.tune:
+            raise ValueError("tune names language and lora: either the language model learns in full or low-rank")
+        if "vision" in self.tune and self.lora.vision:
+            raise ValueError("tune names vision and lora.vision is true: either it learns in full or low-rank")
+        return self
 
 
 class DataSection(_Section):
@@ -43,6 +68,8 @@ class OptimSection(_Section):
     merger_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
     vision_lr: float = Field(default=1e-6, gt=0)
     experts_lr: float | None = Field(default=None, gt=0, description="as language_lr if not given")
+    # QLoRA (Dettmers et al. 2023, appendix B) took 2e-4 for 7B and 13B models, 1e-4 for larger ones.
+    lora_lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0, description="never on norms and biases")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)

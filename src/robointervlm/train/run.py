@@ -18,6 +18,7 @@ from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl.liger import is_wanted, use_liger
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
@@ -28,6 +29,7 @@ from robointervlm.train.checkpoint import discard
 from robointervlm.train.disk import writing_weights
 from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.packing import PackedPlan
+from robointervlm.train.parts_table import parts_table
 from robointervlm.train.preview import drawn, marked, row_structure
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.trackers import refuse_missing
@@ -75,6 +77,7 @@ def _decisive(recipe: TrainRecipe) -> dict[str, object]:
     run = recipe.run
     return {
         "model.tune": sorted(recipe.model.tune),
+        "model.lora": recipe.model.lora.model_dump(),
         "mixture": recipe.mixture,
         **{f"optim.{key}": value for key, value in recipe.optim.model_dump().items()},
         **{f"augment.{key}": value for key, value in recipe.augment.model_dump().items()},
@@ -89,7 +92,7 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
     mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
     if not len(mixture):
         raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-    model = Qwen25VL.load(_model_section(recipe, accelerator))
+    model = _loaded(recipe, accelerator)
     training = Training(recipe, model, mixture, accelerator)
     if accelerator.is_main_process:
         show(training)
@@ -114,9 +117,18 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
     return True
 
 
+def _loaded(recipe: TrainRecipe, accelerator: Accelerator) -> Qwen25VL:
+    """The model to be trained, with Liger's kernels in it where they are wanted."""
+    fused = is_wanted(recipe.model.liger, on_gpu=accelerator.device.type == "cuda")
+    model = Qwen25VL.load(_model_section(recipe, accelerator))
+    if fused:
+        use_liger(model.network)
+    return model
+
+
 def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
     """How the model is loaded to be trained."""
-    section = Section(**recipe.model.model_dump(exclude={"tune"}))
+    section = Section(**recipe.model.model_dump(exclude={"tune", "lora", "liger"}))
     changes: dict[str, object] = {"device": "cpu"} if accelerator.device.type == "cpu" else {}
     if recipe.run.strategy != "ddp":
         changes["device"] = "cpu"  # shared out from there: no GPU has to hold the whole model
@@ -140,11 +152,7 @@ def _export(model: Qwen25VL, weights: dict[str, torch.Tensor], folder: Path) -> 
 def show(training: Training) -> None:
     """Print what is trained on what, and write the first samples, supervised part marked, into the run folder."""
     recipe, mixture = training.recipe, training.mixture
-    parts = Table("part", "parameters", "learning", "peak learning rate", title="What is trained")
-    for row in training.parts:
-        rate = f"{row.lr:.1e}" if row.lr else "frozen"
-        parts.add_row(row.part, f"{row.parameters:,}", f"{row.trainable:,}", rate)
-    console().print(parts)
+    console().print(parts_table(training.parts, recipe.optim))
     data = Table(
         "dataset", "task", "records", "taken", title=f"On {len(mixture):,} samples, {training.plan.steps:,} steps"
     )
@@ -203,6 +211,8 @@ def _accelerator(recipe: TrainRecipe) -> Accelerator:
     precision = recipe.run.precision
     if precision == "auto":
         precision = "no" if on_cpu else "bf16"
+    if on_cpu and precision == "fp16":
+        raise RecipeError("run.precision=fp16 needs a GPU, and this run has none; use bf16 or no (float32).")
     if on_cpu and os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     if on_cpu:

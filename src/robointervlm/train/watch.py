@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from robointervlm.core.errors import RoboInterError
-from robointervlm.models.qwen2_5_vl.network import Part
+from robointervlm.models.qwen2_5_vl.parts import Part
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train.after_save import AfterSave

@@ -32,10 +32,9 @@ from robointervlm.models.qwen2_5_vl.folder import (
     read_declaration,
     read_network,
 )
+from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
 from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
-
-Part = Literal["language", "merger", "vision", "experts"]
 
 
 class PatchProjection(nn.Module):
@@ -146,6 +145,13 @@ class Qwen25VL:
             source=Path(section.path) if Path(section.path).is_dir() else None,
         )
 
+    @classmethod
+    def stored(cls, path: str) -> Qwen25VL:
+        """The checkpoint on the CPU in the precision it is stored in, to be written in another shape."""
+        stored = str(read_config(path).dtype).removeprefix("torch.")
+        dtype = stored if stored in ("bfloat16", "float16") else "float32"
+        return cls.load(Section.model_validate({"path": path, "device": "cpu", "dtype": dtype}))
+
     @property
     def fingerprint(self) -> str:
         """A hash of all that answers depend on: the weights' bytes, precision, attention, pixel limits, template."""
@@ -219,10 +225,15 @@ class Qwen25VL:
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write a folder that loads by itself, here and with `from_pretrained`, with what it declares.
 
-        `weights`: all of them by name, where the network itself holds only a part of each.
+        `weights`: all of them by name, where the network itself holds only a part of each. Low-rank updates are merged
+        into what is written; beside it, in `adapter/`, they stand in peft's own format.
         """
+        state = self.network.state_dict() if weights is None else weights
+        if is_adapted(self.network):
+            write_adapter(self.network, state, folder / ADAPTER)
+            state = merged_state(self.network, state)
         with quiet():
-            self.network.save_pretrained(folder, state_dict=weights, save_original_format=False)
+            self.network.save_pretrained(folder, state_dict=state, save_original_format=False)
         for written in folder.glob("*.safetensors"):
             # They are written for the owner alone; whoever may read the config may read them.
             written.chmod((folder / "config.json").stat().st_mode)
@@ -241,12 +252,3 @@ class Qwen25VL:
         kept = generated[:end]
         reason: Literal["stop", "length"] = "length" if end is None else "stop"
         return Reply(self.encoder.chat.decoded(kept), seconds, input_tokens, len(kept), reason)
-
-
-def part_of(parameter: str) -> Part:
-    """Which part of the model a parameter of this name belongs to; the dense MLP beside experts is language."""
-    if ".moe_block." in parameter or parameter.endswith("experts_scaler"):
-        return "experts"
-    if ".merger." in parameter and "visual." in parameter:
-        return "merger"
-    return "vision" if "visual." in parameter else "language"

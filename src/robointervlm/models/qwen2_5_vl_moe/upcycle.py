@@ -8,10 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from robointervlm.core.errors import ModelError, RecipeError
-from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
-from robointervlm.models.qwen2_5_vl.folder import read_config
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL, part_of
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.parts import part_of
 from robointervlm.models.qwen2_5_vl_moe.config import with_experts
 from robointervlm.models.qwen2_5_vl_moe.network import Experts, MlpWithExperts, RoboInterQwen25VLMoe
 
@@ -28,13 +27,6 @@ class Shape(BaseModel):
     decoder_sparse_step: int = Field(default=1, ge=1)
     mlp_only_layers: tuple[int, ...] = ()
     router_aux_loss_coef: float = Field(default=0.001, ge=0)
-
-
-def read_dense(path: str) -> Qwen25VL:
-    """A dense checkpoint in the precision it is stored in, as rounding would change what it answers."""
-    stored = str(read_config(path).dtype).removeprefix("torch.")
-    dtype = stored if stored in ("bfloat16", "float16") else "float32"
-    return Qwen25VL.load(Section.model_validate({"path": path, "device": "cpu", "dtype": dtype}))
 
 
 def upcycled(dense: Qwen25VL, shape: Shape, *, seed: int) -> Qwen25VL:

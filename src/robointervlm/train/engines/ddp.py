@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
+from robointervlm.models.qwen2_5_vl.learned import learned_state, load_learned_state
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
 from robointervlm.train.engine import loaded_state, set_learning_rates, state_file
 from robointervlm.train.optimizer import optimizers
@@ -67,7 +68,7 @@ class DdpEngine:
             return
         scaler = self._accelerator.scaler
         state = {
-            "network": self._network.state_dict(),
+            "network": learned_state(self._network),
             "optimizers": [optimizer.state_dict() for optimizer in self._plain],
             "scaler": {} if scaler is None else scaler.state_dict(),
         }
@@ -75,7 +76,7 @@ class DdpEngine:
 
     def load(self, folder: Path) -> None:
         state: dict[str, Any] = loaded_state(folder, 0)
-        self._network.load_state_dict(state["network"], strict=True)
+        load_learned_state(self._network, state["network"])
         for optimizer, saved in zip(self._plain, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         if self._accelerator.scaler is not None:
