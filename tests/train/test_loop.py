@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_step(catalog, tiny_fo
         training.model.network.model.language_model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in training.model.network.state_dict().items()}
     with pytest.raises(
-        NonFiniteLossError, match=r"step 1: the loss is nan; the step was not applied.* came from: s\d+, s\d+"
+        NonFiniteLossError, match=r"step 1: the loss is nan; .* not applied.* from: s\d+, s\d+"
     ) as caught:
         training.run(StopFlag())
     assert caught.value.exit_code == 7
