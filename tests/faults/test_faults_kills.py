@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,6 @@ class Ledger:
     rounds: int = 0
     seconds: float = 0.0
     most_difference: float = 0.0
-    codes: list[int] = field(default_factory=list)
 
 
 def lines(path: Path) -> list[dict]:
@@ -44,15 +43,11 @@ def lines(path: Path) -> list[dict]:
 
 
 def step_reached(run: Path) -> int:
-    """The last step that is written down whole."""
+    """The last step whose line is whole."""
     path = run / "metrics.jsonl"
-    whole = path.read_text().count("\n") if path.is_file() else 0
-    return int(lines_before_tear(path)[-1]["step"]) if whole else 0
-
-
-def lines_before_tear(path: Path) -> list[dict]:
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    text = path.read_text() if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return int(json.loads(whole[-1])["step"]) if whole else 0
 
 
 def samples(run: Path, ranks: int) -> list[list[dict]]:
@@ -139,11 +134,11 @@ def shared_questions(folder: Path) -> Path:
 CONFIGURATIONS = {
     "one process": (1, 20, ["batch.per_device=1", "run.epochs=2"]),
     "one process, packed, two loaders": (
-        *(1, 4),
+        *(1, 2),
         ["batch.pack=shared", "batch.max_tokens=220", "run.epochs=4", "data.workers=2"],
     ),
-    "two processes": (2, 4, ["batch.per_device=1", "run.epochs=4"]),
-    "two processes, packed": (2, 3, ["batch.pack=shared", "batch.max_tokens=220", "run.epochs=8"]),
+    "two processes": (2, 3, ["batch.per_device=1", "run.epochs=4"]),
+    "two processes, packed": (2, 2, ["batch.pack=shared", "batch.max_tokens=220", "run.epochs=8"]),
 }
 
 

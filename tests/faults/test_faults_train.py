@@ -161,9 +161,7 @@ def test_a_checkpoint_that_cannot_be_removed_stops_nothing(nursery, undisturbed,
     assert_same(tmp_path / "run", undisturbed)
 
 
-def test_a_base_model_without_a_tokenizer_is_found_before_anything_is_learned(
-    nursery, arguments, tiny_folder, tmp_path
-):
+def test_a_base_model_without_a_tokenizer_is_found_before_step_1(nursery, arguments, tiny_folder, tmp_path):
     # 13
     base = tmp_path / "base"
     shutil.copytree(tiny_folder, base)
@@ -198,7 +196,7 @@ def test_files_are_synced_before_the_folder_is_renamed_and_its_parent_after(nurs
     if tracer.wait(timeout=30) or "step-00000002" not in trace.read_text():
         pytest.skip("strace may not follow a process here")
     said = trace.read_text().splitlines()
-    renamed = next(n for n, line in enumerate(said) if " rename" in line and line.count("step-00000002") == 2)
+    renamed = next(n for n, line in enumerate(said) if re.search(r' rename.*checkpoints/step-00000002"', line))
     places = [(n, re.search(r"sync\(\d+<.*/checkpoints(.*?)>", line)) for n, line in enumerate(said)]
     synced = {found[1].removeprefix("/.tmp-step-00000002/"): n for n, found in places if found}
     parent = synced.pop("")
@@ -229,33 +227,45 @@ def test_a_disk_that_fails_in_a_save_ends_the_run_and_spares_what_is_there(
     assert_same(run, undisturbed)
 
 
-FULL = """
-set -e
-mount -t tmpfs -o size={size}k none "$1"
-shift
-exec "$@"
+SMALL_DISK = """
+mount -t tmpfs -o size={first} none "$1" || exit 99
+run="$1/run"; out="$2"; shift 2
+"$@"; echo $? > "$out/codes"
+cp -r "$run/." "$out/full"
+mount -o remount,size={then} "${{run%/run}}"
+"$@"; echo $? >> "$out/codes"
+cp -r "$run" "$out/run"
 """
 
 
-def test_a_disk_without_room_for_one_checkpoint_is_refused_before_the_first_step(arguments, tmp_path):
-    # 15
-    done = on_small_disk(tmp_path, arguments(tmp_path / "disk" / "run"), kilobytes=300)
-    assert done.returncode == 6, done.stderr
+def test_a_disk_that_gets_full_spares_the_last_checkpoint_and_a_larger_one_lets_the_run_go_on(
+    undisturbed, arguments, tmp_path
+):
+    # 15: room for one checkpoint and a half, then for many.
+    size = sum(path.stat().st_size for path in (undisturbed / "checkpoints" / "step-00000002").rglob("*"))
+    (tmp_path / "disk").mkdir()
+    script = SMALL_DISK.format(first=int(1.5 * size), then=8 * size)
+    command = ["unshare", "-m", "bash", "-c", script, "bash", str(tmp_path / "disk"), str(tmp_path), sys.executable]
+    command += ["-m", "robointervlm.cli", "train", *arguments(tmp_path / "disk" / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if not (tmp_path / "codes").exists():
+        pytest.skip(f"a disk of its own can be mounted by root alone: {done.stderr}")
+    assert (tmp_path / "codes").read_text().split() == ["6", "0"], done.stderr
     said = " ".join(done.stderr.split())
-    assert "has no room for a checkpoint" in said
-    assert "rerun the same command" in said
-    assert "step 1 of" not in said
+    assert "has no room for another checkpoint" in said
+    assert "2 checkpoints of" in said  # it was warned of before the first step
+    full = tmp_path / "full" / "checkpoints"
+    assert [path.name for path in full.iterdir()] == ["step-00000002"]
+    assert damage(full / "step-00000002") is None
+    assert_same(tmp_path / "run", undisturbed)
 
 
-def on_small_disk(folder: Path, arguments: list[str], kilobytes: int) -> subprocess.CompletedProcess[str]:
-    """The command with `folder/disk` a disk of this size, which is gone with the command."""
-    (folder / "disk").mkdir(exist_ok=True)
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("a disk of its own can be mounted by root alone")
-    script = FULL.format(size=kilobytes)
-    command = ["unshare", "-m", "bash", "-c", script, "bash", str(folder / "disk")]
-    command += [sys.executable, "-m", "robointervlm.cli", "train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+def test_a_run_that_may_write_no_large_file_ends_at_its_first_save_without_half_of_one(nursery, arguments, tmp_path):
+    # 15: the pre-check cannot see it, and the libraries that write weights have errors of their own.
+    child = nursery.start(arguments(), "small_files:100000")
+    assert child.wait() == 6, child.output
+    assert "File too large. What was there before is intact; free some space" in child.output
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", ["worker_killed", "worker_hangs", "worker_raises"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import time
@@ -187,3 +188,8 @@ def slow_steps(argument: str) -> None:
 def draws_and_pause(argument: str) -> None:
     draws("")
     pause_in_save(argument)
+
+
+def small_files(argument: str) -> None:
+    """No file may have more bytes than this."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), int(argument)))

@@ -103,9 +103,7 @@ class Nursery:
         ]
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.communicate(timeout=30)
 
 
 def _child(asked: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -249,3 +251,53 @@ def test_a_folder_that_the_ranks_do_not_share_is_refused_on_all(tmp_path):
         return save(tmp_path / str(ranks.rank), 1, lambda into: None, keep=1, ranks=ranks)
 
     assert all("not the same folder for all processes" in str(error) for error in each_rank(part))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_whichever_call_the_disk_fails_at_no_damaged_checkpoint_gets_its_name(tmp_path, monkeypatch, code):
+    # Scenario 16: the n-th call fails, and so do all after it, as on a disk that stays full.
+    outcomes = []
+    for number in range(1, 51):
+        root = tmp_path / str(number)
+        saved(root, 1)
+        left = [number]
+
+        def failing(real: Callable[..., Any], left: list[int] = left) -> Callable[..., Any]:
+            def call(*arguments: Any, **more: Any) -> Any:
+                left[0] -= 1
+                if left[0] <= 0:
+                    raise OSError(code, "failed")
+                return real(*arguments, **more)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "replace", "mkdir", "open"):
+                patch.setattr(os, name, failing(getattr(os, name)))
+            try:
+                save(root, 2, written, keep=1)
+            except ExhaustedError:
+                outcomes.append("refused")
+            else:
+                outcomes.append("saved")
+        assert all(damage(folder) is None for folder in root.glob("step-*")), number
+        assert newest(root).step == (1 if outcomes[-1] == "refused" and not (root / "step-00000002").exists() else 2)
+    assert outcomes[0] == "refused"
+    assert outcomes[-1] == "saved"
+    assert outcomes == sorted(outcomes)
+
+
+def test_a_disk_without_room_for_one_more_checkpoint_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10_000, 8_000, 2_000))
+    with pytest.raises(ExhaustedError, match="no room for another checkpoint: .* are needed, 0.00 MB are free"):
+        save(tmp_path, 2, lambda into: pytest.fail("it was begun"), keep=2)
+    assert newest(tmp_path).step == 1
+
+
+def test_room_for_fewer_checkpoints_than_are_kept_is_warned_of(tmp_path, monkeypatch, warnings):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**10, 0, 10**10))
+    checkpoints.refuse_full_disk(tmp_path, 4 * 10**9, keep=2)
+    assert "10.00 GB are free, and 2 checkpoints of 4.00 GB or more are kept" in warnings.text
+    with pytest.raises(ExhaustedError, match=r"no room for a checkpoint: 11.00 GB are needed, 10.00 GB are free"):
+        checkpoints.refuse_full_disk(tmp_path, 11 * 10**9, keep=2)

@@ -237,7 +237,9 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_step(catalog, tiny_fo
     with torch.no_grad():
         training.model.network.model.language_model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in training.model.network.state_dict().items()}
-    with pytest.raises(NonFiniteLossError, match=r"step 1: loss nan.*not applied. Its samples: s\d+, s\d+") as caught:
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 1: the loss is nan; .* not applied.* from: s\d+, s\d+"
+    ) as caught:
         training.run(StopFlag())
     assert caught.value.exit_code == 7
     after = training.model.network.state_dict()
@@ -251,7 +253,7 @@ def test_an_infinite_gradient_stops_the_run_before_the_step(catalog, tiny_folder
     bias = training.model.network.model.visual.merger.mlp[2].bias
     bias.register_hook(lambda gradient: gradient * float("inf"))
     before = bias.detach().clone()
-    with pytest.raises(NonFiniteLossError, match="gradient norm"):
+    with pytest.raises(NonFiniteLossError, match="gradient's norm is"):
         training.run(StopFlag())
     assert torch.equal(bias, before)
 

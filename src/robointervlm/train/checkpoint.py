@@ -118,7 +118,8 @@ def refuse_full_disk(root: Path, least: int = 0, keep: int = 0) -> None:
     with writing_to(root):
         free = shutil.disk_usage(there).free
     found = _all(root)
-    size = max((sum(path.stat().st_size for path in found[-1].folder.rglob("*")) for _ in found[-1:]), default=least)
+    files = [path for last in found[-1:] for path in last.folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) if found else least
     if size > free:
         raise ExhaustedError(
             f"{root} has no room for {'another' if found else 'a'} checkpoint: {_readable(size)} are needed, "

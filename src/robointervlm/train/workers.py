@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeVar
 
-from robointervlm.core.errors import LostProcessError
+from robointervlm.core.errors import LostProcessError, RoboInterError
 
 Item = TypeVar("Item")
 
@@ -14,19 +14,26 @@ _AGAIN = "The same command goes on from the newest checkpoint."
 
 
 def naming_lost_workers(items: Iterator[Item], timeout: float) -> Iterator[Item]:
-    """The items of a DataLoader; that a worker was killed or gave nothing for so long is `LostProcessError`."""
+    """The items of a DataLoader; that a worker was killed or gave nothing for so long is `LostProcessError`.
+
+    What a worker raises is raised here without the page that the loader makes of it.
+    """
     while True:
         try:
             item = next(items)
         except StopIteration:
             return
-        except RuntimeError as error:
+        except Exception as error:
             raise _named(error, timeout) from error
         yield item
 
 
-def _named(error: RuntimeError, timeout: float) -> RuntimeError | LostProcessError:
+def _named(error: Exception, timeout: float) -> Exception:
     said = str(error)
+    if "in DataLoader worker process" in said:
+        # What it raised there, with all of its traceback as the message; its last line is the error's own.
+        last = said.strip().splitlines()[-1]
+        return type(error)(last.partition(": ")[2]) if isinstance(error, RoboInterError) else RuntimeError(last)
     if "timed out" in said:
         return LostProcessError(
             f"the loading processes gave nothing for {timeout:g} seconds (data.timeout_seconds): one of them hangs, or "
