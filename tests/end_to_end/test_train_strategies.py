@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("strategies_worker.py")
 SCRIPTS = Path(__file__).parents[2] / "qwen-vl-finetune" / "scripts"
 COMMON = [
-    *("mixture=[boxes,texts]", "run.max_steps=8", "batch.per_device=1", "data.max_bad_rate=0.9", "optim.clip=2"),
+    *("mixture=[boxes,texts]", "run.max_steps=8", "batch.per_device=1", "data.max_bad_rate=0.9", "optim.clip=3.5"),
     *("optim.language_lr=1e-3", "optim.merger_lr=5e-4", "optim.vision_lr=2e-3", "optim.weight_decay=0.1"),
 ]
 PACKED = ["batch.pack=shared", "batch.max_tokens=300", "run.max_steps=3"]
@@ -114,7 +115,7 @@ def test_a_strategy_learns_what_ddp_learns(trained, strategy):
     folder, _, _ = trained
     assert_same_course(folder / strategy, folder / "ddp")
     norms = [line["grad_norm"] for line in numbers(folder / strategy)]
-    assert min(norms) < 2 < max(norms), "clipping is not tried"
+    assert min(norms) < 3.5 < max(norms), "clipping is not tried"
 
 
 @pytest.mark.parametrize("strategy", SHARING)
@@ -137,8 +138,7 @@ def test_a_stopped_run_goes_on_as_if_undisturbed(trained, strategy):
 @pytest.mark.parametrize("strategy", ALL)
 def test_a_gradient_that_is_not_finite_is_not_applied(trained, strategy):
     _, found, _ = trained
-    assert [found[rank][strategy]["gradient"] for rank in range(2)] != [pytest.approx(0), pytest.approx(0)]
-    assert not any(abs(found[rank][strategy]["gradient"]) < float("inf") for rank in range(2))
+    assert not any(math.isfinite(found[rank][strategy]["gradient"]) for rank in range(2))
     assert found[0][strategy]["unchanged"]
 
 
