@@ -108,7 +108,7 @@ class Annotations(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = self.position(index)
+        index = range(len(self))[index] if self._chosen is None else int(self._chosen[index])
         record = self.file[index]
         try:
             return read_record(record, self.spec, self.task, self.image_root, index)
@@ -116,10 +116,6 @@ class Annotations(Sequence[Sample]):
             raise RecordError(self.file.problem(index, error.field, error.reason, _name(record))) from error
         except RefusedError as error:
             raise RefusedRecordError(self.file.problem(index, "images", str(error), _name(record))) from error
-
-    def position(self, index: int) -> int:
-        """Where in the file a record of the dataset stands."""
-        return range(len(self))[index] if self._chosen is None else int(self._chosen[index])
 
     def __getstate__(self) -> dict[str, Any]:
         # Tasks hold functions; the name is enough to find them again.

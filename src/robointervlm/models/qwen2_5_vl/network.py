@@ -84,7 +84,7 @@ class SupervisedLoss(nn.Module):
             # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
             # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
             loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
-        return loss + self._vision_anchor() if batch.patches_PC is None else loss
+        return loss + self._vision_anchor() if batch.grids_N3 is None else loss
 
     def _vision_anchor(self) -> Tensor:
         """Zero, computed through the vision tower, so that a batch without pictures leaves no other rank waiting."""
@@ -181,7 +181,7 @@ class Qwen25VL:
 
     def _generated(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[list[int]]:
         """The tokens generated for each prompt, up to the longest of the batch."""
-        inputs = {name: tensor.to(self.network.device) for name, tensor in self.encoder.prompt_batch(prompts).items()}
+        inputs = self.encoder.prompt_batch(prompts, self.network.device)
         config = self.network.config
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if decoding.temperature > 0:
