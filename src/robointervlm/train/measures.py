@@ -135,6 +135,11 @@ class Work:
     """Whether every sample is held against its picture files, rather than some."""
 
 
+def cores() -> int:
+    """How many processes this one may use at once."""
+    return len(os.sched_getaffinity(0))
+
+
 def measures_of(feed: Feed, annotations: Annotations, work: Work) -> Measures:
     """The measures of a dataset: those that are kept, completed. One process makes them, others wait for it."""
     count = len(annotations)
@@ -229,7 +234,7 @@ def lengths_of(feed: Feed, batch: BatchSection) -> tuple[Lengths, NDArray[np.uin
     Raises `DataError` for the first sample that is longer than `batch.max_tokens`, unless these are dropped.
     """
     mixture = feed.mixture
-    work = Work(processes=len(os.sched_getaffinity(0)))
+    work = Work(processes=cores())
     rows = np.concatenate(
         [
             measures_of(feed, annotations, work)[positions]

@@ -17,22 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
-from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
+from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
 from robointervlm.models.qwen2_5_vl.folder import (
     DECLARATION,
     preprocessor,
     quiet,
-    read_chat,
     read_config,
-    read_declaration,
     read_network,
 )
-from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
+from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
 Part = Literal["language", "merger", "vision", "experts"]
@@ -121,17 +119,11 @@ class Qwen25VL:
     def load(cls, section: Section) -> Qwen25VL:
         """The checkpoint in memory. Raises `ModelError` where it is not whole or not a Qwen2.5-VL."""
         config = read_config(section.path)
-        declared = read_declaration(section.path)
-        limits = PixelLimits(
-            section.min_pixels or declared["min_pixels"],
-            section.max_pixels or declared["max_pixels"],
-        )
-        chat = read_chat(section.path)
+        encoder = read_encoder(section, config)
         network = read_network(section, config)
-        coordinates = CoordinateFormat.named(section.coordinates or declared["coordinates"])
         return cls(
             network,
-            Encoder(config, chat, limits, coordinates),
+            encoder,
             name=section.name or Path(section.path).name,
             source=Path(section.path) if Path(section.path).is_dir() else None,
         )
