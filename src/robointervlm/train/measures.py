@@ -178,14 +178,14 @@ def _opened(path: Path, count: int) -> np.memmap[Any, Any]:
 def _complete(rows: Measures, feed: Feed, annotations: Annotations, work: Work) -> None:
     """Measure what is not measured, could not be read, or (as far as that is checked) has other pictures now."""
     measurer = Measurer(feed, annotations)
-    todo = np.flatnonzero((rows["tokens"] == 0) | work.check)
-    fill(rows, measurer, todo, work)
-    if len(todo) == len(rows):
+    before = np.flatnonzero(rows["tokens"] > 0)
+    fill(rows, measurer, np.arange(len(rows)) if work.check else np.flatnonzero(rows["tokens"] == 0), work)
+    if work.check or not len(before):
         return
-    some = np.unique(np.linspace(0, len(rows) - 1, min(CHECKED, len(rows))).astype(np.int64))
+    some = np.unique(before[np.linspace(0, len(before) - 1, min(CHECKED, len(before))).astype(np.int64)])
     if fill(rows, measurer, some, Work()):
         logger.warning("pictures of '%s' changed since they were measured; all are looked at", annotations.spec.name)
-        fill(rows, measurer, np.arange(len(rows)), work)
+        fill(rows, measurer, before, work)
 
 
 def fill(rows: Measures, measurer: Measurer, todo: NDArray[np.int64], work: Work) -> int:
