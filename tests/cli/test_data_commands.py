@@ -122,7 +122,7 @@ def test_convert_answers_3_if_a_row_was_left_out(folder: Path, capsys: pytest.Ca
     assert "rows.json, record 1: field 'image'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["list", "show", "check", "convert", "build"])
+@pytest.mark.parametrize("command", ["list", "show", "check", "convert", "build", "index"])
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", command, "--help"]) == 0
     assert f"robointer data {command}" in " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -19,7 +19,7 @@ from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import Chat
-from robointervlm.models.qwen2_5_vl.encoder import Encoder
+from robointervlm.models.qwen2_5_vl.encoder import Encoder, normalised
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.pictures import PixelLimits, patches
 from robointervlm.models.tiny import CHAT_TEMPLATE
@@ -89,7 +89,8 @@ def test_a_folder_carries_tokenizer_template_processor_and_what_it_declares(fold
     assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (3136, 50176)
     picture = noise(640, 480)
     theirs = processor(picture, return_tensors="np", input_data_format="channels_last")["pixel_values"]
-    assert np.array_equal(patches(picture, PixelLimits(3136, 50176))[0], theirs)
+    pixels, _ = patches(picture, PixelLimits(3136, 50176))
+    assert np.array_equal(normalised(torch.from_numpy(pixels)).numpy(), theirs)
 
 
 def test_whoever_may_read_the_config_may_read_the_weights(folder):

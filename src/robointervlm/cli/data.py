@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from robointervlm.cli.coordinates import coordinates as show_coordinates
+from robointervlm.cli.data_options import (
+    Catalogs,
+    CoordinatesOption,
+    ImageDir,
+    Root,
+    TaskOption,
+    console_of,
+    named_dataset,
+    progress_of,
+)
+from robointervlm.cli.index import index
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -23,8 +30,8 @@ from robointervlm.data.annotations import RecordProblem
 from robointervlm.data.prepare.check import Checked, check_dataset
 from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
 from robointervlm.data.records import Annotations
-from robointervlm.data.spec import ROOT_VARIABLE, Catalog, Coordinates, DatasetSpec, data_root, spec_of_file
-from robointervlm.tasks import all_tasks, task_named
+from robointervlm.data.spec import ROOT_VARIABLE, Catalog, DatasetSpec, data_root
+from robointervlm.tasks import task_named
 
 app = typer.Typer(
     name="data",
@@ -33,22 +40,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="List, look at, check and make datasets. Start with `robointer data list`.",
 )
-
-Root = Annotated[
-    Path | None, typer.Option("--root", help=f"The folder dataset paths are relative to; default: ${ROOT_VARIABLE}.")
-]
-Catalogs = Annotated[
-    list[Path] | None,
-    typer.Option("--catalog", help="A folder of YAML files (or one such file) with datasets of your own; repeatable."),
-]
-TaskOption = Annotated[str, typer.Option("--task", help="For a file: the task its records ask, e.g. current_box.")]
-CoordinatesOption = Annotated[
-    str, typer.Option("--coordinates", help="For a file: the format of its numbers: pixel, unit, per_mille or resized.")
-]
-ImageDir = Annotated[
-    Path | None,
-    typer.Option("--image-dir", help="For a file: what picture paths are relative to; default: its folder."),
-]
 
 
 @app.command("list")
@@ -64,9 +55,9 @@ def list_datasets(*, root: Root = None, catalog: Catalogs = None, task: TaskOpti
         raise RecipeError(f"no dataset asks the task '{task}'; without --task, all are listed.")
     for spec in shown:
         table.add_row(spec.name, spec.task, spec.split, spec.coordinates, _on_disk(spec, root))
-    _console().print(table)
+    console_of().print(table)
     for alias, name in known.aliases.items():
-        _console().print(f"{alias} is a second name of {name}.", highlight=False)
+        console_of().print(f"{alias} is a second name of {name}.", highlight=False)
 
 
 def _on_disk(spec: DatasetSpec, root: Path | None) -> str:
@@ -90,9 +81,9 @@ def show(  # noqa: PLR0913 - one per option
 
     Example: `robointer data show sim_current_box_train -n 2`
     """
-    spec = _spec(name, Catalog(*(catalog or ())), task=task, coordinates=coordinates, image_dir=image_dir)
+    spec = named_dataset(name, Catalog(*(catalog or ())), task=task, coordinates=coordinates, image_dir=image_dir)
     annotations = Annotations(spec, root)
-    console = _console()
+    console = console_of()
     console.print(
         f"{spec.name}: {len(annotations)} records in {annotations.file.path}", highlight=False, soft_wrap=True
     )
@@ -132,10 +123,10 @@ def check(  # noqa: PLR0913 - one per option
     `robointer data check my.json --task current_box --coordinates pixel --image-dir pictures`
     """
     known = Catalog(*(catalog or ()))
-    specs = [_spec(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
     results = []
     for spec in specs:
-        with _progress(spec.name) as advance:
+        with progress_of(f"checking {spec.name}") as advance:
             results.append(check_dataset(spec, root, quick=quick, progress=advance))
         _print_checked(results[-1], limit)
     if output is not None:
@@ -149,7 +140,7 @@ def check(  # noqa: PLR0913 - one per option
 def _print_checked(checked: Checked, limit: int) -> None:
     if not checked.problems:
         return
-    console = _console()
+    console = console_of()
     ordered = sorted(checked.problems, key=lambda problem: problem.severity)
     shown = ordered[:limit] if limit else ordered
     console.print(f"{checked.dataset}: {checked.file}", highlight=False, soft_wrap=True)
@@ -172,7 +163,7 @@ def _print_summary(results: list[Checked]) -> None:
     table = Table("dataset", "records", "pictures", "errors", "warnings")
     for result in results:
         table.add_row(result.dataset, *map(str, (result.records, result.pictures, result.errors, result.warnings)))
-    _console().print(table)
+    console_of().print(table)
 
 
 @app.command("convert")
@@ -204,7 +195,7 @@ def convert(
 
 
 def _print_converted(converted: Converted) -> None:
-    console = _console()
+    console = console_of()
     table = Table(
         "task", "records", "empty cells", "partly outside", title=f"{converted.rows} rows into {converted.root}"
     )
@@ -252,16 +243,17 @@ def build(  # noqa: PLR0913 - one per option
     config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
     if colours is not None:
         config = replace(config, colours=tuple(colours.split(",")))
-    report = build_episodes(config, out, workers=workers, console=_console(stderr=True))
+    report = build_episodes(config, out, workers=workers, console=console_of(stderr=True))
     table = Table("split", "task", "records", title=f"{report.made} episodes made, {report.reused} found ready")
     for split, counts in report.records.items():
         for task, count in counts.items():
             table.add_row(split, task, str(count))
-    _console().print(table)
-    _console().print(f"Use them with {ROOT_VARIABLE}={out}.", highlight=False, soft_wrap=True)
+    console_of().print(table)
+    console_of().print(f"Use them with {ROOT_VARIABLE}={out}.", highlight=False, soft_wrap=True)
 
 
 app.command("coordinates")(show_coordinates)
+app.command("index")(index)
 
 
 def _size(text: str) -> ImageSize:
@@ -269,36 +261,3 @@ def _size(text: str) -> ImageSize:
     if not (width.isdecimal() and height.isdecimal()):
         raise RecipeError(f"--size {text} is not a size; write it as 196x112.")
     return ImageSize(int(width), int(height))
-
-
-def _spec(name: str, catalog: Catalog, *, task: str, coordinates: str, image_dir: Path | None) -> DatasetSpec:
-    """The dataset of a catalog name, or of a file with what the options say of it."""
-    named = name.partition("%")[0]
-    if named.partition("@")[0] in catalog or not Path(name).is_file():
-        return catalog[named]
-    if not task:
-        raise RecipeError(f"'{name}' is a file, so its task must be given: --task, one of {', '.join(all_tasks())}.")
-    return spec_of_file(Path(name), task=task_named(task).name, images=image_dir, coordinates=_coordinates(coordinates))
-
-
-def _coordinates(name: str) -> Coordinates:
-    for known in get_args(Coordinates):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise RecipeError(f"--coordinates {name} is not known; one of: {', '.join(get_args(Coordinates))}.")
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """The terminal; where the output is not one, lines are long enough to be searched."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=200)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, which goes away when the work is done; none where nobody watches."""
-    console = _console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        job = bar.add_task(f"checking {name}", total=None)
-        yield lambda done, total: bar.update(job, completed=done, total=total)

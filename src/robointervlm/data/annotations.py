@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from robointervlm.core.errors import DataError, RefusedError
+from robointervlm.data import index
+from robointervlm.data.spans import line_spans, list_spans, object_spans, refuse_constant
 
 _BOM = b"\xef\xbb\xbf"
 _INK = re.compile(rb"[^ \t\r\n]")
-# What only a record has: a JSON object with one of them is one record, not a file that holds a list of them.
-_RECORD_KEYS = frozenset(
-    ("conversations", "messages", "question", "sent", "text", "image", "image_path", "prompt")
-    + ("id", "question_id", "sample_id", "doc_id", "pred", "prediction", "response", "gt", "gt_bbox", "doc")
-)
+# A smaller file is walked in a fifth of a second; a larger one once, and what was found is kept.
+STORE_FROM_BYTES = 16_000_000
 Layout = Literal["list", "object", "lines"]
 
 
@@ -87,111 +89,101 @@ class RefusedRecordError(RefusedError):
 class RecordFile:
     """The raw records of one annotation file, by position.
 
-    JSONL is memory-mapped and parsed record by record; only the byte offsets are held. A JSON list is parsed once and
-    whole, on first use: it then takes several times its size in memory. An index for lists of gigabytes comes with the
-    data tools; until then, JSONL is the format for them. Pickling (for data-loader workers) passes on the path and the
-    offsets, not the content.
+    Only where each record lies is held, memory-mapped from the cache for a large file (see `data.index`); a record is
+    read and parsed when it is asked for. Pickling (for data-loader workers) passes on no content.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records: list[Any] | None = None
-        self._starts: array[int] | None = None
-        self._numbers: array[int] = array("q")
-        self._map: mmap.mmap | None = None
+        self._file: BinaryIO | None = None
+        self._spans: NDArray[np.int64] | None = None
+        self._state: tuple[int, int] | None = None
         self._layout, self._begin = self._inspect()
 
     def __len__(self) -> int:
-        if self._layout == "lines":
-            return len(self._offsets())
-        return len(self._parsed())
+        return len(self._places())
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, position: int) -> Any:
         """The record as JSON gives it, which may be no object at all; a line that is no JSON is a `RecordError`."""
-        if self._layout != "lines":
-            return self._parsed()[index]
-        start = self._offsets()[index]
-        content = self._content()
-        end = content.find(b"\n", start)
-        line = content[start : end if end >= 0 else len(content)]
+        start, end = self._places()[position, :2].tolist()
+        # At a place instead of from the last one: processes that were forked share the file.
+        content = os.pread(self._opened().fileno(), end - start, start)
         try:
-            return _parse(line)
+            return json.loads(content.decode("utf-8"), parse_constant=refuse_constant)
         except _BAD_JSON as error:
-            raise RecordError(self.problem(index, "", f"is not JSON: {_said(error)}")) from error
+            raise RecordError(self.problem(position, "", f"is not JSON: {_said(error)}")) from error
 
-    def problem(self, index: int, field: str, reason: str, name: str = "") -> RecordProblem:
+    @property
+    def is_large(self) -> bool:
+        """Whether what is found out about it is worth keeping."""
+        return os.fstat(self._opened().fileno()).st_size >= STORE_FROM_BYTES
+
+    def problem(self, position: int, field: str, reason: str, name: str = "") -> RecordProblem:
         """A problem of the record at this position, with its place in the file."""
-        line = None
-        if self._layout == "lines":
-            self._offsets()
-            line = self._numbers[index]
-        return RecordProblem(self.path, index, field, reason, name, line)
+        line = int(self._places()[position, 2]) if self._layout == "lines" else None
+        return RecordProblem(self.path, position, field, reason, name, line)
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None, "_records": None}
+        kept = isinstance(self._spans, np.memmap)
+        return {**self.__dict__, "_file": None, **({"_spans": None} if kept else {})}
 
     def _inspect(self) -> tuple[Layout, int]:
         """Which kind of file this is, and where its content begins."""
-        content = self._content()
-        begin = len(_BOM) if content[: len(_BOM)] == _BOM else 0
-        if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-            raise DataError(f"annotation file {self.path} is UTF-16; save it as UTF-8.")
-        ink = _INK.search(content, begin)
-        begin = ink.start() if ink else len(content)
-        first = content[begin : begin + 1]
-        if first == b"[":
-            return "list", begin
-        if first == b"{":
-            return _object_or_lines(content, begin), begin
-        found = f"starts with {content[begin : begin + 20]!r}" if first else "is empty"
-        raise DataError(f"annotation file {self.path} {found}; it is neither JSON nor JSONL.")
+        try:
+            with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _layout(self.path, content)
+        except (OSError, ValueError) as error:  # ValueError: mmap's answer to a file without content
+            why = "is empty" if isinstance(error, ValueError) else f"cannot be read: {error.strerror}"
+            raise DataError(f"annotation file {self.path} {why}.") from error
 
-    def _content(self) -> mmap.mmap:
-        if self._map is None:
+    def _opened(self) -> BinaryIO:
+        """The file, in the state in which its records were found."""
+        if self._file is None:
             try:
-                with self.path.open("rb") as file:
-                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:  # ValueError: mmap's answer to a file without content
-                why = "is empty" if isinstance(error, ValueError) else f"cannot be read: {error.strerror}"
-                raise DataError(f"annotation file {self.path} {why}.") from error
-        return self._map
+                self._file = self.path.open("rb")
+            except OSError as error:
+                raise DataError(f"annotation file {self.path} cannot be read: {error.strerror}.") from error
+            status = os.fstat(self._file.fileno())
+            state = (status.st_size, status.st_mtime_ns)
+            if self._state is not None and self._state != state:
+                raise DataError(f"annotation file {self.path} was changed while it was in use; start again.")
+            self._state = state
+        return self._file
 
-    def _offsets(self) -> array[int]:
-        if self._starts is None:
-            content, starts, numbers = self._content(), array("q"), array("q")
-            # Space in front of the first record may hold lines, too.
-            begin, number = self._begin, content[: self._begin].count(b"\n") + 1
-            while begin < len(content):
-                end = content.find(b"\n", begin)
-                end = len(content) if end < 0 else end
-                if content[begin:end].strip():
-                    starts.append(begin)
-                    numbers.append(number)
-                begin, number = end + 1, number + 1
-            self._numbers = numbers
-            self._starts = starts
-        return self._starts
+    def _places(self) -> NDArray[np.int64]:
+        """Begin and end of every record in bytes, and the line where each has its own; shape (records, 2 or 3)."""
+        if self._spans is None:
+            if self.is_large:
+                self._spans = index.stored("records", self.path, self._layout, self._walked)
+            else:
+                self._spans = self._walked()
+        return self._spans
 
-    def _parsed(self) -> list[Any]:
-        if self._records is None:
-            try:
-                parsed = _parse(self._content()[self._begin :])
-            except _BAD_JSON as error:
-                raise DataError(f"annotation file {self.path} is not valid JSON: {_said(error)}.") from error
-            self._records = parsed if isinstance(parsed, list) else self._list_inside(parsed)
-        return self._records
+    def _walked(self) -> NDArray[np.int64]:
+        with self.path.open("rb") as file:
+            if self._layout == "lines":
+                return line_spans(file, self._begin)
+            walk = list_spans if self._layout == "list" else object_spans
+            return walk(self.path, file, self._begin)
 
-    def _list_inside(self, content: dict[str, Any]) -> list[Any]:
-        """The records of a JSON object: its one list of objects, or the object itself if it is a record."""
-        if _RECORD_KEYS & set(content):
-            return [content]
-        lists = {key: value for key, value in content.items() if isinstance(value, list) and _of_objects(value)}
-        if len(lists) != 1:
-            found = f"has {len(lists)} of them ({', '.join(lists)})" if lists else f"has only {', '.join(content)}"
-            raise DataError(
-                f"annotation file {self.path} is one JSON object, in which one list of records is expected; it {found}."
-            )
-        return next(iter(lists.values()))
+
+def _layout(path: Path, content: mmap.mmap) -> tuple[Layout, int]:
+    begin = len(_BOM) if content[: len(_BOM)] == _BOM else 0
+    if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise DataError(f"annotation file {path} is UTF-16; save it as UTF-8.")
+    ink = _INK.search(content, begin)
+    begin = ink.start() if ink else len(content)
+    first = content[begin : begin + 1]
+    if first == b"[":
+        return "list", begin
+    if first == b"{":
+        return _object_or_lines(content, begin), begin
+    found = f"starts with {content[begin : begin + 20]!r}" if first else "is empty"
+    raise DataError(f"annotation file {path} {found}; it is neither JSON nor JSONL.")
 
 
 def _object_or_lines(content: mmap.mmap, begin: int) -> Layout:
@@ -207,19 +199,7 @@ def _object_or_lines(content: mmap.mmap, begin: int) -> Layout:
     return "lines"
 
 
-def _of_objects(values: list[Any]) -> bool:
-    return all(isinstance(value, dict) for value in values)
-
-
 _BAD_JSON = (ValueError, RecursionError)  # ValueError: bad JSON, bad UTF-8, an integer of thousands of digits
-
-
-def _parse(content: bytes) -> Any:
-    return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _said(error: Exception) -> str:

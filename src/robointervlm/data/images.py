@@ -7,6 +7,7 @@ refer to the stored pixels, and turning the picture would move it away from unde
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
@@ -64,29 +65,40 @@ def load(ref: ImageRef) -> Picture:
         return _rgb(image)
 
 
-def content_hash(ref: ImageRef) -> str:
-    """A hash of the picture's file: equal for the same file in different places. Raises as `load` does."""
-    with _file(locate(ref)) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
+    """A hash of the picture's file, equal for the same file in different places, and its stored size.
+
+    The file is opened once and not decoded. Raises as `load` does.
+    """
+    path = locate(ref)
+    with _file(path) as file:
+        content = file.read()
+    with _checked(io.BytesIO(content), path) as image:
+        return hashlib.sha256(content).hexdigest(), ImageSize(*image.size)
 
 
 @contextmanager
 def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and its limits checked, not decoded."""
     path = locate(ref)
-    with _file(path) as file:
-        try:
-            image = _header(file, path)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise RefusedError(
-                    f"picture {path} has {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million."
-                )
-            yield image
-        except Image.DecompressionBombError as error:  # a WebP canvas, which Pillow looks at itself
-            raise RefusedError(f"picture {path} is too large: {error}") from error
-        except _DAMAGE as error:
-            raise DataError(f"picture {path} is damaged: {error}.") from error
+    with _file(path) as file, _checked(file, path) as image:
+        yield image
+
+
+@contextmanager
+def _checked(file: BinaryIO, path: Path) -> Iterator[ImageFile.ImageFile]:
+    try:
+        image = _header(file, path)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise RefusedError(
+                f"picture {path} has {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million."
+            )
+        yield image
+    except Image.DecompressionBombError as error:  # a WebP canvas, which Pillow looks at itself
+        raise RefusedError(f"picture {path} is too large: {error}") from error
+    except _DAMAGE as error:
+        raise DataError(f"picture {path} is damaged: {error}.") from error
 
 
 def _file(path: Path) -> BinaryIO:

@@ -164,6 +164,11 @@ class Mixture(Sequence[Sample]):
         )
 
     @property
+    def positions(self) -> tuple[NDArray[np.int64], ...]:
+        """Which records are taken from each dataset, in the order of the mixture."""
+        return tuple(part.positions for part in self._parts)
+
+    @property
     def datasets(self) -> tuple[Annotations, ...]:
         """The datasets, in the order of the mixture."""
         return tuple(part.annotations for part in self._parts)

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, smart_resize
 from robointervlm.core.errors import DataError, RefusedError
@@ -23,6 +26,7 @@ from robointervlm.core.reading import find_places
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef, Question, Sample, Turn
 from robointervlm.data import images, third_party
 from robointervlm.data.annotations import FieldError, RecordError, RecordFile, RecordProblem, RefusedRecordError
+from robointervlm.data.index import stored
 from robointervlm.data.spec import DatasetSpec
 from robointervlm.tasks import Task, task_named
 
@@ -74,8 +78,13 @@ class Annotations(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.file) if self._chosen is None else len(self._chosen)
 
-    def _matching(self) -> array[int]:
+    def _matching(self) -> NDArray[np.int64]:
         """The positions in the file of the records that the dataset takes; a `DataError` if it takes none."""
+        if self.file.is_large:
+            return stored("where", self.file.path, repr(sorted(self.spec.where.items())), self._match)
+        return self._match()
+
+    def _match(self) -> NDArray[np.int64]:
         chosen = array("q")
         for position in range(len(self.file)):
             with suppress(RecordError):  # a line that is no JSON has no fields
@@ -88,7 +97,7 @@ class Annotations(Sequence[Sample]):
                 + " and ".join(f"{key} = {' or '.join(of)}" for key, of in self.spec.where.items())
                 + ", which its entry asks for with `where`."
             )
-        return chosen
+        return np.array(chosen, dtype=np.int64)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -99,7 +108,7 @@ class Annotations(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index] if self._chosen is None else self._chosen[index]
+        index = range(len(self))[index] if self._chosen is None else int(self._chosen[index])
         record = self.file[index]
         try:
             return read_record(record, self.spec, self.task, self.image_root, index)

@@ -29,10 +29,12 @@ from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.estimate import STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
 from robointervlm.train.feed import Feed, Load, MicroBatch, Plan
+from robointervlm.train.measures import lengths_of
 from robointervlm.train.optimizer import let_learn, summary
-from robointervlm.train.packing import Lengths, PackedFeed, PackedPlan
+from robointervlm.train.packing import PackedFeed, PackedPlan
 from robointervlm.train.progress import duration, short
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.rows import Lengths
 
 PLAN = "plan.json"
 # How many micro-batches, spread over the run, tell how much of them is padding.
@@ -61,7 +63,7 @@ class Forecast:
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
         # Without a limit, so that the length of what is too long is known as well.
         unlimited = dataclasses.replace(self.feed, max_tokens=2**62)
-        self.whole = Lengths.of(unlimited, recipe.batch)
+        self.whole, stamps = lengths_of(unlimited, recipe.batch)
         self.too_long = self.whole.tokens > recipe.batch.max_tokens
         own = self.whole.group.max() + 1 + np.arange(len(self.too_long))
         self.lengths = Lengths(
@@ -74,7 +76,7 @@ class Forecast:
         if recipe.batch.pack == "none":
             self.load, self.plan = self.feed, Plan(self.mixture, recipe, self.processes, self.feed.usual_lengths())
         else:
-            self.load = PackedFeed(self.feed)
+            self.load = PackedFeed(self.feed, stamps)
             self.plan = PackedPlan(self.mixture, recipe, self.processes, self.lengths)
 
     def record(self) -> dict[str, Any]:
@@ -195,7 +197,7 @@ class Forecast:
         """Of a step of one process, as the mean of the first micro-batches."""
         batches = [micro.batch for micro in self.first()]
         rows = [
-            RowSize(each.tokens, each.supervised, 0 if each.patches_PC is None else len(each.patches_PC))
+            RowSize(each.tokens, each.supervised, 0 if each.pixels_PC is None else len(each.pixels_PC))
             for each in batches
         ]
         checkpointing = self.recipe.run.gradient_checkpointing

@@ -1,6 +1,6 @@
 """Conversations and pictures as the tensors the network takes. No weights, so that a data-loading process can hold it.
 
-Shape suffixes: B batch, L tokens, P patches of all pictures, C values of a patch, N pictures.
+Shape suffixes: B batch, L tokens, P patches of all pictures, C values of a patch (bytes or floats), N pictures.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
+from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
-from robointervlm.models.qwen2_5_vl.pictures import Grid, PixelLimits, patches
+from robointervlm.models.qwen2_5_vl.folder import read_chat, read_declaration
+from robointervlm.models.qwen2_5_vl.pictures import MEAN, PATCH, STD, TEMPORAL, Grid, PixelLimits, patches
 
 
 class Encoded(NamedTuple):
@@ -42,9 +44,14 @@ class Batch:
     ids_BL: Tensor
     labels_BL: Tensor
     positions_3BL: Tensor
-    patches_PC: Tensor | None
+    pixels_PC: Tensor | None
     grids_N3: Tensor | None
     segments: Segments | None = None
+
+    @property
+    def patches_PC(self) -> Tensor | None:  # noqa: N802 - a tensor, with the suffix of its shape
+        """The patches as the network takes them, made where the bytes are."""
+        return None if self.pixels_PC is None else normalised(self.pixels_PC)
 
     @property
     def supervised(self) -> int:
@@ -61,7 +68,7 @@ class Batch:
             self.ids_BL.to(device),
             self.labels_BL.to(device),
             self.positions_3BL.to(device),
-            None if self.patches_PC is None else self.patches_PC.to(device),
+            None if self.pixels_PC is None else self.pixels_PC.to(device),
             None if self.grids_N3 is None else self.grids_N3.to(device),
             self.segments,
         )
@@ -120,7 +127,7 @@ class Encoder:
         ids = np.full(2, self.pad_id, dtype=np.int64)
         return self.batch([Encoded(ids, np.full_like(ids, IGNORED), [], [])])
 
-    def prompt_batch(self, prompts: Sequence[Encoded]) -> dict[str, Tensor]:
+    def prompt_batch(self, prompts: Sequence[Encoded], device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Prompts as the keyword arguments of `generate`, padded on the left."""
         width = max(len(prompt.ids) for prompt in prompts)
         ids_BL = torch.full((len(prompts), width), self.pad_id, dtype=torch.long)
@@ -134,9 +141,12 @@ class Encoder:
             # Without it the positions silently fall back to one dimension.
             "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
         }
-        patches_PC, grids_N3 = vision(prompts)
-        if patches_PC is not None and grids_N3 is not None:
-            inputs |= {"pixel_values": patches_PC, "image_grid_thw": grids_N3}
+        pixels_PC, grids_N3 = vision(prompts)
+        if pixels_PC is not None and grids_N3 is not None:
+            inputs |= {"pixel_values": pixels_PC, "image_grid_thw": grids_N3}
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        if pixels_PC is not None:
+            inputs["pixel_values"] = normalised(inputs["pixel_values"])
         return inputs
 
     def positions(self, ids: np.ndarray, grids: Sequence[Grid]) -> Tensor:
@@ -157,10 +167,29 @@ class Encoder:
         return [array for array, _ in pairs], [grid for _, grid in pairs]
 
 
+def read_encoder(section: Section, config: Qwen2_5_VLConfig) -> Encoder:
+    """The encoder of a checkpoint, without its weights. Raises `ModelError` where its files are not whole."""
+    declared = read_declaration(section.path)
+    limits = PixelLimits(section.min_pixels or declared["min_pixels"], section.max_pixels or declared["max_pixels"])
+    coordinates = CoordinateFormat.named(section.coordinates or declared["coordinates"])
+    return Encoder(config, read_chat(section.path), limits, coordinates)
+
+
 def vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
-    """The patches and grids of all pictures, in order; None where there is no picture at all."""
+    """The patches, as bytes, and grids of all pictures, in order; None where there is no picture at all."""
     all_patches = [array for sample in samples for array in sample.patches]
     if not all_patches:
         return None, None
     grids = [grid for sample in samples for grid in sample.grids]
     return torch.from_numpy(np.concatenate(all_patches)), torch.tensor(grids, dtype=torch.long)
+
+
+def normalised(pixels_PC: Tensor) -> Tensor:  # noqa: N803 - a tensor, with the suffix of its shape
+    """Patches of bytes, shape (P, 588), as the network takes them: float32, shape (P, 1176), the still picture twice.
+
+    Three float32 operations, which give the last bit of the float64 product that the image processor begins with.
+    """
+    area = PATCH * PATCH
+    mean_C, std_C = (torch.from_numpy(values).to(pixels_PC.device).repeat_interleave(area) for values in (MEAN, STD))
+    values_PC = pixels_PC.float().div_(255).sub_(mean_C).div_(std_C)
+    return values_PC.view(-1, 3, 1, area).expand(-1, 3, TEMPORAL, area).reshape(len(values_PC), -1)

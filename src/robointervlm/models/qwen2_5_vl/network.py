@@ -17,23 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
-from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
+from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
 from robointervlm.models.qwen2_5_vl.folder import (
     DECLARATION,
     preprocessor,
     quiet,
-    read_chat,
     read_config,
-    read_declaration,
     read_network,
 )
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
-from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
+from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
 
@@ -70,14 +68,14 @@ class SupervisedLoss(nn.Module):
         model: Any = self.network.model
         embedded_BLH = model.get_input_embeddings()(batch.ids_BL)
         seen = self._seen(batch)
-        if batch.patches_PC is None:
+        if batch.grids_N3 is None:
             embedded_BLH = embedded_BLH + torch.cat(seen.pooler_output).sum().to(embedded_BLH.dtype) * 0.0
         with Routing(self.network) as routing:
             hidden_BLH = model(
                 input_ids=batch.ids_BL,
                 inputs_embeds=embedded_BLH,
                 position_ids=batch.positions_3BL,
-                mm_encoder_outputs={} if batch.patches_PC is None else {"image": seen},
+                mm_encoder_outputs={} if batch.grids_N3 is None else {"image": seen},
                 use_cache=False,
                 **packed,
             )[0]
@@ -130,17 +128,11 @@ class Qwen25VL:
     def load(cls, section: Section) -> Qwen25VL:
         """The checkpoint in memory. Raises `ModelError` where it is not whole or not a Qwen2.5-VL."""
         config = read_config(section.path)
-        declared = read_declaration(section.path)
-        limits = PixelLimits(
-            section.min_pixels or declared["min_pixels"],
-            section.max_pixels or declared["max_pixels"],
-        )
-        chat = read_chat(section.path)
+        encoder = read_encoder(section, config)
         network = read_network(section, config)
-        coordinates = CoordinateFormat.named(section.coordinates or declared["coordinates"])
         return cls(
             network,
-            Encoder(config, chat, limits, coordinates),
+            encoder,
             name=section.name or Path(section.path).name,
             source=Path(section.path) if Path(section.path).is_dir() else None,
         )
@@ -197,7 +189,7 @@ class Qwen25VL:
 
     def _generated(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[list[int]]:
         """The tokens generated for each prompt, up to the longest of the batch."""
-        inputs = {name: tensor.to(self.network.device) for name, tensor in self.encoder.prompt_batch(prompts).items()}
+        inputs = self.encoder.prompt_batch(prompts, self.network.device)
         config = self.network.config
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if decoding.temperature > 0:

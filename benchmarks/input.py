@@ -1,0 +1,279 @@
+"""What it costs to bring samples to the model, beside transformers' own processor; and what a million records cost.
+
+    python benchmarks/input.py [--processor FOLDER] [--samples 24] [--rounds 7]
+    python benchmarks/input.py --records 1000000 [--folder /tmp]
+
+Without --records: samples per second of CPU time on one core (the process binds itself to one). Ours is the whole way
+of a training sample: read its record, decode, resize and cut its pictures, tokenise, label, find the positions, make a
+batch. Theirs is `processor.apply_chat_template(messages, tokenize=True)` for one sample after the other, on records
+that are in memory already, without labels and positions; it needs torchvision, which its processor is built on. Rounds
+take turns.
+--processor is a folder with the real tokenizer.json and chat_template.jinja; a small tokenizer stands in otherwise.
+
+With --records: planning records of eight pictures in one JSON list are made, indexed, and opened again by a new
+process. Seconds count from the end of the imports; memory is what the process holds more than after them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
+
+from robointervlm.core.coordinates import CoordinateFormat
+from robointervlm.data.index import CACHE_VARIABLE
+from robointervlm.data.mixture import Mixture
+from robointervlm.data.spec import DatasetSpec
+from robointervlm.models.qwen2_5_vl.chat import Chat
+from robointervlm.models.qwen2_5_vl.encoder import Encoder
+from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
+from robointervlm.models.tiny import tiny_tokenizer
+from robointervlm.train.feed import Feed
+from robointervlm.train.recipe import AugmentSection
+
+WORDS = "The robot arm has moved the red cup to the left of the table and now holds the blue bowl over the drawer. "
+QUESTION = f"{WORDS * 3}What is the next step?"
+ANSWER = "Put the blue bowl into the drawer and close it."
+KINDS = {
+    "one picture of 320x180": (320, 180, 1),
+    "one picture of 640x480": (640, 480, 1),
+    "8 of 320x180": (320, 180, 8),
+}
+
+
+def tokenizer_of(folder: Path | None) -> PreTrainedTokenizerFast:
+    """The real tokenizer, or a small one for the texts of this benchmark."""
+    if folder is None:
+        return tiny_tokenizer([QUESTION, ANSWER, "system user assistant You are a helpful assistant."] * 20, 600)
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=(folder / "chat_template.jinja").read_text(),
+    )
+
+
+def processor_of(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
+    """The processor that `AutoProcessor` would give for a Qwen2.5-VL folder."""
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer.save_pretrained(name)
+        (Path(name) / "preprocessor_config.json").write_text(
+            json.dumps(
+                {
+                    "image_processor_type": "Qwen2VLImageProcessor",
+                    "processor_class": "Qwen2_5_VLProcessor",
+                    "min_pixels": 3136,
+                    "max_pixels": 12845056,
+                    "patch_size": 14,
+                    "temporal_patch_size": 2,
+                    "merge_size": 2,
+                    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                    "image_std": [0.26862954, 0.26130258, 0.27577711],
+                }
+            )
+        )
+        image_processor = transformers.AutoImageProcessor.from_pretrained(name)
+    return Qwen2_5_VLProcessor(image_processor, tokenizer, Qwen2VLVideoProcessor(), tokenizer.chat_template)
+
+
+def feed_of(mixture: Mixture, tokenizer: PreTrainedTokenizerFast) -> Feed:
+    config = Qwen2_5_VLConfig(
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"), text_config={"vocab_size": 151936}
+    )
+    encoder = Encoder(config, Chat(tokenizer), PixelLimits(), CoordinateFormat.RESIZED)
+    return Feed(mixture, encoder, AugmentSection(), seed=0, max_tokens=8192)
+
+
+def save_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
+    """JPEGs with structure at several scales and some noise, of about the size of photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for index in range(count):
+        pixels = random.normal(0, 6, (height, width, 3))
+        for scale in (4, 20, 80):
+            coarse = random.integers(0, 256, (height // scale + 2, width // scale + 2, 3), dtype=np.uint8)
+            pixels += np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)) / 3
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.jpg", quality=90)
+    return [f"{folder.name}/{index}.jpg" for index in range(count)]
+
+
+def record(index: int, pictures: list[str], width: int, height: int) -> dict[str, Any]:
+    return {
+        "id": f"planning_{index}",
+        "conversations": [
+            {"from": "human", "value": "<image>\n" * len(pictures) + f"Number {index}. {QUESTION}"},
+            {"from": "gpt", "value": ANSWER},
+        ],
+        "images": pictures,
+        "w": width,
+        "h": height,
+    }
+
+
+def dataset(file: Path) -> DatasetSpec:
+    return DatasetSpec(name="made", task="chat", annotations=(str(file),), images=str(file.parent))
+
+
+def messages_of(entry: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The record as the documentation of transformers shows it."""
+    question, answer = (turn["value"] for turn in entry["conversations"])
+    content: list[dict[str, str]] = []
+    for path, text in zip(entry["images"], question.split("<image>")[1:], strict=True):
+        content += [{"type": "image", "path": str(folder / path)}, {"type": "text", "text": text}]
+    return [
+        {"role": "user", "content": content},
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+    ]
+
+
+def throughput(processor_folder: Path | None, samples: int, rounds: int) -> None:
+    """Print samples per second of each way, for each kind of sample."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    tokenizer = tokenizer_of(processor_folder)
+    processor = processor_of(tokenizer)
+    image_processor = type(processor.image_processor).__name__
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__} ({image_processor}), "
+        f"{platform.machine()}, one core, {samples} samples a round, {rounds} rounds"
+    )
+    for name, (width, height, count) in KINDS.items():
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            paths = save_pictures(folder / "frames", 2 * samples, width, height)
+            entries = [record(index, (paths * 2)[index : index + count], width, height) for index in range(samples)]
+            (folder / "a.json").write_text(json.dumps(entries))
+            feed = feed_of(Mixture([dataset(folder / "a.json")]), tokenizer)
+            conversations = [messages_of(entry, folder) for entry in entries]
+
+            def theirs(index: int, conversations: list[Any] = conversations) -> Any:
+                return processor.apply_chat_template(
+                    conversations[index], tokenize=True, return_dict=True, return_tensors="pt"
+                )
+
+            def ours(index: int, feed: Feed = feed) -> Any:
+                return feed([(0, index)]).batch
+
+            def normalised(index: int, feed: Feed = feed) -> Any:
+                return feed([(0, index)]).batch.patches_PC
+
+            refuse_other(theirs(0), ours(0))
+            rates = timed({"transformers": theirs, "ours": ours, "ours, normalised": normalised}, samples, rounds)
+            kilobytes = (folder / paths[0]).stat().st_size / 1000
+            print(f"{name} (JPEG of {kilobytes:.0f} kB):")
+            base = rates["transformers"]
+            for way, found in rates.items():
+                ratios = [one / other for one, other in zip(found, base, strict=True)]
+                print(
+                    f"  {way:<17} {statistics.median(found):7.1f} samples/s ({min(found):.1f}-{max(found):.1f})  "
+                    f"{statistics.median(ratios):5.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
+                )
+
+
+def refuse_other(theirs: Any, ours: Any) -> None:
+    """Stop if the two ways do not make the same tokens and pixels."""
+    same = theirs["input_ids"].shape[1] - ours.ids_BL.shape[1] in {0, 1}  # the template ends in a line break
+    # Resizing by torchvision and by PIL differs by up to two of 255 steps, 0.03 when normalised.
+    if not same or not torch.allclose(theirs["pixel_values"], ours.patches_PC, atol=0.05):
+        raise SystemExit("the two ways do not make the same input; the comparison would mean nothing")
+
+
+def timed(ways: dict[str, Callable[[int], Any]], samples: int, rounds: int) -> dict[str, list[float]]:
+    """Samples per second of the processor's own time, whatever else runs, of each way in each round; the first round
+    warms up.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            started = time.process_time()
+            for index in range(samples):
+                way(index)
+            if turn:
+                rates[name].append(samples / (time.process_time() - started))
+    return rates
+
+
+def memory() -> dict[str, float]:
+    """Megabytes: all that is resident, what is this process's alone, and the most there was."""
+    kept = {"Rss": "resident", "Private_Clean": "own", "Private_Dirty": "own"}
+    found = {"resident": 0.0, "own": 0.0}
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+        name, value = line.split(":")
+        if name in kept:
+            found[kept[name]] += int(value.split()[0]) / 1024
+    status = Path("/proc/self/status").read_text()
+    return found | {"peak": int(status.split("VmHWM:")[1].split()[0]) / 1024}
+
+
+def opened(file: Path) -> None:
+    """Open the file as training does, and print seconds and memory as JSON."""
+    before, started = memory(), time.perf_counter()
+    mixture = Mixture([dataset(file)], seed=0)
+    order = mixture.order(0)
+    first = mixture[int(order[0])].id
+    seconds, after = time.perf_counter() - started, memory()
+    for index in order[:1000].tolist():
+        mixture[index]
+    each = (time.perf_counter() - started - seconds) / 1000
+    grown = {name: after[name] - value for name, value in before.items()}
+    print(json.dumps({"records": len(mixture), "first": first, "seconds": seconds, "each": each, **grown}))
+
+
+def records(count: int, parent: Path | None) -> None:
+    """Make the records, index them, and open them again, each in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=parent) as made:
+        folder = Path(made)
+        file = folder / "planning.json"
+        with file.open("w", encoding="utf-8") as written:
+            for index in range(count):
+                frames = [f"episode_{index // 100:06d}/{frame:05d}.jpg" for frame in range(8)]
+                written.write(("[" if not index else ",\n") + json.dumps(record(index, frames, 320, 180)))
+            written.write("]")
+        print(f"{count:,} records of 8 pictures, {file.stat().st_size / 1e9:.2f} GB in one JSON list")
+        environment = {**os.environ, CACHE_VARIABLE: str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, __file__, "--open", str(file)]
+        for name in ("indexing", *["start, indexed"] * 5):
+            out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            found = json.loads(out)
+            print(
+                f"  {name:<15} {found['seconds']:6.2f} s   +{found['resident']:.0f} MB resident "
+                f"(+{found['own']:.0f} MB own, +{found['peak']:.0f} MB at most)   {found['each'] * 1e6:.0f} us a sample"
+            )
+        shutil.rmtree(folder / "cache")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processor", type=Path)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--records", type=int)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.open:
+        opened(chosen.open)
+    elif chosen.records:
+        records(chosen.records, chosen.folder)
+    else:
+        throughput(chosen.processor, chosen.samples, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
