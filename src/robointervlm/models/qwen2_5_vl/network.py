@@ -69,10 +69,13 @@ class SupervisedLoss(nn.Module):
         packed = {} if batch.segments is None else {"segments": batch.segments}
         words, output = self.network.model.language_model.embed_tokens, self.network.lm_head
         shared = share_gradient(words, output)
+        embedded_BLH = vectors(words, batch.ids_BL, shared)
+        if batch.grids_N3 is None and self._vision_is_awaited:
+            embedded_BLH = embedded_BLH + self._vision_anchor().to(embedded_BLH.dtype)
         with Routing(self.network) as routing:
             hidden_BLH = self.network.model(
                 input_ids=batch.ids_BL,
-                inputs_embeds=vectors(words, batch.ids_BL, shared),
+                inputs_embeds=embedded_BLH,
                 position_ids=batch.positions_3BL,
                 pixel_values=batch.patches_PC,
                 image_grid_thw=batch.grids_N3,
@@ -88,7 +91,7 @@ class SupervisedLoss(nn.Module):
             # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
             # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
             loss = loss + len(targets_S) * routing.loss(batch.positions_3BL.any(dim=0))
-        return loss + self._vision_anchor() if batch.patches_PC is None and self._vision_is_awaited else loss
+        return loss
 
     @property
     def _vision_is_awaited(self) -> bool:

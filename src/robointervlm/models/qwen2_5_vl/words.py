@@ -64,16 +64,25 @@ def summed_loss(output: nn.Module, hidden_SH: Tensor, targets_S: Tensor, shared:
 
     The gradient is made along with it, so the logits are neither kept nor computed twice.
     """
-    if not takes_chunks(output):
+    dtype = _dtype(output.weight)
+    # What is right by less than float16 can hold is kept by the scaler, which comes after the loss.
+    if not takes_chunks(output) or dtype == torch.float16:
         return F.cross_entropy(output(hidden_SH).float(), targets_S, reduction="sum")
     summed: Any = _SummedLoss.apply
-    loss: Tensor = summed(hidden_SH, output.weight, targets_S, torch.is_grad_enabled(), shared)
+    loss: Tensor = summed(hidden_SH.to(dtype), output.weight, targets_S, torch.is_grad_enabled(), shared)
     return loss
+
+
+def _dtype(weight: Any) -> torch.dtype:
+    """What a layer with this weight computes in."""
+    kind = weight.device.type
+    dtype: torch.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    return dtype
 
 
 class _Vectors(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917 - autograd passes by place
         ctx: Any, found_BLH: Tensor, weight_VH: Tensor, ids_BL: Tensor, padding: int | None, shared: OutputGradient
     ) -> Tensor:
         ctx.ids, ctx.padding, ctx.shared, ctx.shape = ids_BL, padding, shared, weight_VH.shape
@@ -95,7 +104,7 @@ class _Vectors(torch.autograd.Function):
 
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917
         ctx: Any,
         hidden_SH: Tensor,
         weight_VH: Tensor,
@@ -103,8 +112,7 @@ class _SummedLoss(torch.autograd.Function):
         learning: bool,  # noqa: FBT001 - autograd passes by place
         shared: OutputGradient | None,
     ) -> Tensor:
-        kind = hidden_SH.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VH.dtype
+        dtype = hidden_SH.dtype
         output_VH = weight_VH.to(dtype)
         wants_hidden, wants_weight = (learning and needed for needed in ctx.needs_input_grad[:2])
         hidden_gradient = torch.empty_like(hidden_SH) if wants_hidden else None
@@ -112,7 +120,7 @@ class _SummedLoss(torch.autograd.Function):
         loss = torch.zeros((), device=hidden_SH.device)
         rows = max(1, CHUNK_BYTES // (4 * len(weight_VH)))
         for start in range(0, len(hidden_SH), rows):
-            chunk_SH, chunk_S = hidden_SH[start : start + rows].to(dtype), targets_S[start : start + rows, None]
+            chunk_SH, chunk_S = hidden_SH[start : start + rows], targets_S[start : start + rows, None]
             logits_SV = F.log_softmax((chunk_SH @ output_VH.T).float(), dim=-1)
             loss -= logits_SV.gather(1, chunk_S).sum()
             if not (wants_hidden or wants_weight):
