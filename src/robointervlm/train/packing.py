@@ -7,6 +7,7 @@ picture sizes, an upper bound where a random crop may write longer numbers, so t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,22 @@ from robointervlm.train.feed import Bad, Feed, MicroBatch, TooLongError, refuse_
 from robointervlm.train.measures import lengths_of, stamp
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.rows import Group, Lengths, Row, Rows, rows_of
+
+
+class PlanNumbers(NamedTuple):
+    """What an epoch's rows hold: samples, and of these the ones that are too long or cannot be read; rows; tokens.
+
+    `alone`: the tokens if nothing were shared; `longest`: those of the longest row; `unused`: what the rows leave of
+    `batch.max_tokens`. Nothing is padded.
+    """
+
+    samples: int
+    left_out: int
+    rows: int
+    tokens: int
+    alone: int
+    longest: int
+    unused: int
 
 
 class PackedPlan:
@@ -66,18 +83,31 @@ class PackedPlan:
         if epoch not in self._epochs:
             # A step may hold the end of one epoch and the beginning of the next.
             self._epochs = {near: rows for near, rows in self._epochs.items() if abs(near - epoch) <= 1}
-            self._epochs[epoch] = rows_of(
-                self.mixture.order(epoch), epoch, self.lengths, most=self._most, max_tokens=self._max_tokens
-            )
+            rows = rows_of(self.mixture.order(epoch), epoch, self.lengths, most=self._most, max_tokens=self._max_tokens)
+            if epoch == 0:
+                # If memory does not suffice, that shows at once; from step 2 on the optimizer's state takes its share.
+                rows = rows.longest_first(self.lengths, (self.accumulate * self.processes, 0))
+            self._epochs[epoch] = rows
         return self._epochs[epoch]
 
     def summary(self) -> str:
         """What the first epoch's rows hold, and what they would hold if nothing were shared, in one line."""
-        rooms = self.rows(0).rooms(self.lengths)
-        alone = int(self.lengths.tokens.sum())
+        found = self.numbers()
         return (
-            f"{len(self.mixture):,} samples in {len(rooms):,} rows an epoch, up to {rooms.max():,} tokens in a row; "
-            f"{rooms.sum():,} tokens in all, {alone:,} if nothing were shared"
+            f"{found.samples:,} samples in {found.rows:,} rows an epoch, up to {found.longest:,} tokens in a row; "
+            f"{found.tokens:,} tokens in all, {found.alone:,} if nothing were shared"
+        )
+
+    def numbers(self) -> PlanNumbers:
+        """What the first epoch's rows hold."""
+        return PlanNumbers(
+            samples=len(self.mixture),
+            left_out=int((self.lengths.tokens == 0).sum()),
+            rows=len(rooms),
+            tokens=int(rooms.sum()),
+            alone=int(self.lengths.tokens.sum()),
+            longest=int(rooms.max()),
+            unused=len(rooms) * self._max_tokens - int(rooms.sum()),
         )
 
     def _start(self, epoch: int) -> int:

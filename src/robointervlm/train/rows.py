@@ -6,7 +6,7 @@ Arrays throughout, since an epoch may hold millions of samples; a row becomes ob
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -53,15 +53,19 @@ class Lengths:
 
 @dataclass(frozen=True, eq=False)
 class Rows(Sequence[Row]):
-    """All rows of an epoch, in order: `samples` row by row, where each group ends in it, where each row in those."""
+    """All rows of an epoch, in order: `samples` row by row, where each group ends in it, where each row in those.
+
+    `turns` says which of these rows each turn takes.
+    """
 
     epoch: int
     samples: Integers
     group_ends: Integers
     row_ends: Integers
+    turns: Integers
 
     def __len__(self) -> int:
-        return len(self.row_ends)
+        return len(self.turns)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -72,7 +76,7 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+        index = int(self.turns[index])
         first = int(self.row_ends[index - 1]) if index else 0
         ends = self.group_ends[first : self.row_ends[index]].tolist()
         begins = [int(self.group_ends[first - 1]) if first else 0, *ends[:-1]]
@@ -82,7 +86,21 @@ class Rows(Sequence[Row]):
     def rooms(self, lengths: Lengths) -> Integers:
         """How many tokens each row holds at most."""
         groups = lengths.rooms(self.samples, np.concatenate([[0], self.group_ends[:-1]]))
-        return np.add.reduceat(groups, np.concatenate([[0], self.row_ends[:-1]]))
+        rooms: Integers = np.add.reduceat(groups, np.concatenate([[0], self.row_ends[:-1]]))
+        return rooms[self.turns]
+
+    def longest_first(self, lengths: Lengths, wanted: Sequence[int]) -> Rows:
+        """The longest row at the first wanted turn, the next one at the second; they change places with what is there.
+
+        A turn that there is not is passed over.
+        """
+        free = [turn for turn in wanted if turn < len(self)]
+        longest = self.turns[np.argsort(-self.rooms(lengths), kind="stable")[: len(free)]]
+        turns = self.turns.copy()
+        for row, turn in zip(longest, free, strict=True):
+            before = int(np.flatnonzero(turns == row)[0])
+            turns[[turn, before]] = turns[[before, turn]]
+        return replace(self, turns=turns)
 
 
 def rows_of(order: Integers, epoch: int, lengths: Lengths, *, most: int, max_tokens: int) -> Rows:
@@ -97,7 +115,8 @@ def rows_of(order: Integers, epoch: int, lengths: Lengths, *, most: int, max_tok
     sizes = np.diff(starts, append=len(order))[groups]
     ends = np.cumsum(sizes)
     places = np.repeat(starts[groups] - (ends - sizes), sizes) + np.arange(len(order))
-    return Rows(epoch, order[together[places]], ends, np.cumsum([len(row) for row in filled]))
+    row_ends = np.cumsum([len(row) for row in filled])
+    return Rows(epoch, order[together[places]], ends, row_ends, np.arange(len(filled)))
 
 
 def _groups(lengths: Lengths, samples: Integers, most: int, max_tokens: int) -> tuple[Integers, Integers]:

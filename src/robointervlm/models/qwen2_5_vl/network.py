@@ -32,6 +32,7 @@ from robointervlm.models.qwen2_5_vl.folder import (
 )
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
 from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL
+from robointervlm.models.qwen2_5_vl.words import share_gradient, summed_loss, vectors
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
 
@@ -55,20 +56,26 @@ class SupervisedLoss(nn.Module):
 
     Its own module, so that DistributedDataParallel and DeepSpeed can wrap the whole of it. Dividing by the number of
     supervised tokens is left to the loop, which knows how many there are in all ranks and accumulation steps.
+
+    `holds_all`: False where a process has a part of the weights only, and gathers a module's when it is called: then no
+    weight is touched outside its module, which one process would do alone.
     """
 
-    def __init__(self, network: Qwen2_5_VLForConditionalGeneration) -> None:
+    def __init__(self, network: Qwen2_5_VLForConditionalGeneration, *, holds_all: bool = True) -> None:
         super().__init__()
         self.network = network
+        self.holds_all = holds_all
 
     def forward(self, batch: Batch) -> Tensor:
         packed = {} if batch.segments is None else {"segments": batch.segments}
         # The embeddings, the vision tower, the layers, and every module each time: where weights are shared out, the
         # processes gather them in this order, whatever is in the batch of each.
         model: Any = self.network.model
-        embedded_BLH = model.get_input_embeddings()(batch.ids_BL)
-        seen = self._seen(batch)
-        if batch.grids_N3 is None:
+        words, output = model.get_input_embeddings(), self.network.lm_head
+        shared = share_gradient(words, output) if self.holds_all else None
+        embedded_BLH = vectors(words, batch.ids_BL, shared)
+        seen = self._seen(batch) if batch.grids_N3 is not None or self._vision_is_awaited else None
+        if batch.grids_N3 is None and seen is not None:
             embedded_BLH = embedded_BLH + torch.cat(seen.pooler_output).sum().to(embedded_BLH.dtype) * 0.0
         with Routing(self.network) as routing:
             hidden_BLH = model(
@@ -81,20 +88,26 @@ class SupervisedLoss(nn.Module):
             )[0]
         targets_BL = batch.labels_BL[:, 1:]
         wanted_BL = targets_BL != IGNORED
+        targets_S = targets_BL[wanted_BL]
         # The output layer only where there is a label: with 152k words it is most of the activation memory.
-        logits_SV = self.network.lm_head(hidden_BLH[:, :-1][wanted_BL])
-        loss = F.cross_entropy(logits_SV.float(), targets_BL[wanted_BL], reduction="sum")
+        hidden_SH = hidden_BLH[:, :-1][wanted_BL]
+        if self.holds_all:
+            loss = summed_loss(output, hidden_SH, targets_S, shared)
+        else:
+            loss = F.cross_entropy(output(hidden_SH).float(), targets_S, reduction="sum")
         if routing.logits and self.network.training:
             # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
             # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
-            loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
+            loss = loss + len(targets_S) * routing.loss(batch.positions_3BL.any(dim=0))
         return loss
 
-    def _seen(self, batch: Batch) -> Any:
-        """What the vision tower makes of the pictures; of a blank one where there are none, so that nobody waits.
+    @property
+    def _vision_is_awaited(self) -> bool:
+        """Whether other processes wait for this one's vision tower: for its gradients, or for its share of weights."""
+        return not self.holds_all or any(each.requires_grad for each in self.network.model.visual.parameters())
 
-        No weight is touched outside its module: DeepSpeed would gather it on this process alone.
-        """
+    def _seen(self, batch: Batch) -> Any:
+        """What the vision tower makes of the pictures; of a blank one where there are none, so that nobody waits."""
         patches_PC, grids_N3 = batch.patches_PC, batch.grids_N3
         if patches_PC is None or grids_N3 is None:
             device = batch.ids_BL.device

@@ -40,7 +40,7 @@ class FsdpEngine:
         self._clip = recipe.optim.clip
         joined(accelerator)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        self.module: Any = SupervisedLoss(self._network)
+        self.module: Any = SupervisedLoss(self._network, holds_all=self.holds_all)
         policy = _policy(accelerator.mixed_precision)
         for layer in [*self._network.model.visual.blocks, *self._network.model.language_model.layers]:
             fully_shard(layer, mesh=mesh, mp_policy=policy)

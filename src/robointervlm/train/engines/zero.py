@@ -48,7 +48,7 @@ class ZeroEngine:
         # Before the weights are shared out: afterwards a matrix has one dimension, and decay goes by that.
         [self._adamw] = optimizers(network, recipe.optim)
         self._engine: Any = deepspeed.initialize(
-            model=SupervisedLoss(network),
+            model=SupervisedLoss(network, holds_all=self.holds_all),
             optimizer=self._adamw,
             config=config,
             dist_init_required=False,
