@@ -151,7 +151,7 @@ def test_the_two_longest_rows_lead_the_first_two_steps(tmp_path):
     assert sorted(rows) == [[0], [1], [2], [3], [4], [5], [6]]
     assert (rows[0], rows[2]) == ([5], [3])
     # Later epochs are as they come.
-    assert [plan.room(row) for row in plan.rows(1)][0] < 98
+    assert plan.rows(1).rooms(lengths)[0] < 98
 
 
 def test_the_numbers_of_a_plan_tell_what_is_left_out_and_unused():

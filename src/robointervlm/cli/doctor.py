@@ -94,7 +94,7 @@ def _encoded(model: Qwen25VL, mixture: Mixture, samples: int) -> list[tuple[Any,
         if len(found) == samples:
             break
         try:
-            hashes = tuple(images.content_hash(each) for each in mixture[index].images)
+            hashes = tuple(images.content_and_size(each)[0] for each in mixture[index].images)
             found.append((hashes, feed.example(index)[2]))
         except RoboInterError as error:
             last = error

@@ -151,12 +151,12 @@ class Forecast:
         if not isinstance(self.plan, PackedPlan):
             return None
         rows = self.plan.rows(0)
-        rooms = [sum(self.lengths.room(group.samples) for group in row) for row in rows]
+        rooms = rows.rooms(self.lengths)
         pictures = {index: self._pictures(index) for row in rows for group in row for index in group.samples}
         return {
             "rows": len(rows),
-            "longest_row": max(rooms),
-            "tokens": sum(rooms),
+            "longest_row": int(rooms.max()),
+            "tokens": int(rooms.sum()),
             "tokens_alone": int(self.lengths.tokens.sum()),
             "pictures": sum(pictures[group.samples[0]] for row in rows for group in row),
             "pictures_alone": sum(pictures.values()),

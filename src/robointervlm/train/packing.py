@@ -100,6 +100,7 @@ class PackedPlan:
 
     def numbers(self) -> PlanNumbers:
         """What the first epoch's rows hold."""
+        rooms = self.rows(0).rooms(self.lengths)
         return PlanNumbers(
             samples=len(self.mixture),
             left_out=int((self.lengths.tokens == 0).sum()),

@@ -19,8 +19,9 @@ from robointervlm.core.errors import ExhaustedError
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss, part_of
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.models.qwen2_5_vl.packed import Group, packed, shareable
+from robointervlm.models.qwen2_5_vl.parts import part_of
 
 # What rounding is always allowed: that of sums in float32, and one bit of bfloat16's eight or of float16's eleven.
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
