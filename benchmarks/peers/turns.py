@@ -48,7 +48,7 @@ class Turns:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._began = 0.0
+        self._began = self._began_cpu = self._gflops = 0.0
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)  # what the libraries print must not stand between the lines
 
@@ -62,12 +62,13 @@ class Turns:
             sys.exit("nobody waits for this side any more")
         self._gflops = gemm_gflops(self.device)
         self._synchronise()
-        self._began = time.perf_counter()
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
         """Stop the clock and tell how long the step took."""
         self._synchronise()
-        self.say(seconds=time.perf_counter() - self._began, gemm_gflops=self._gflops)
+        seconds, cpu_seconds = time.perf_counter() - self._began, time.process_time() - self._began_cpu
+        self.say(seconds=seconds, cpu_seconds=cpu_seconds, gemm_gflops=self._gflops)
 
     def _synchronise(self) -> None:
         if self.device == "cuda":
