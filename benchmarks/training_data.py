@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from robointervlm.core.prompt import Message
+from robointervlm.models.qwen2_5_vl.encoder import Encoded, Encoder
+
 SMALL, LARGE = (320, 180), (640, 480)
 QUESTION_WORDS = (85, 165)
 ANSWER_WORDS = (24, 34)
@@ -70,6 +73,18 @@ def records(workload: Workload, seed: int = 0) -> Iterator[Record]:
         for number in range(questions):
             name = f"{group}-{number}"
             yield Record(name, group, pictures, sentence(random, QUESTION_WORDS), sentence(random, ANSWER_WORDS))
+
+
+def texts() -> list[str]:
+    """What the tokenizer should know, so that a word is about a token."""
+    return [text for record in records(WORKLOADS["G"]) for text in (record.question, record.answer)] * 20
+
+
+def encoded(record: Record, folder: Path, encoder: Encoder) -> Encoded:
+    """A question as our own side encodes it."""
+    pictures = [np.asarray(Image.open(folder / picture)) for picture in record.pictures]
+    question = Message("user", "<image>" * len(pictures) + record.question)
+    return encoder.encode([question, Message("assistant", record.answer)], pictures)
 
 
 def write(workload: Workload, folder: Path) -> None:

@@ -35,5 +35,7 @@ def train_in_turns(trainer: Any, turns: Turns, steps: int, *, turn_end: int) -> 
 
 def _loss(trainer: Any, turn_end: int) -> dict[str, float]:
     device = trainer.model.device
-    batches = ({k: v.to(device) if hasattr(v, "to") else v for k, v in b.items()} for b in trainer.get_train_dataloader())
+    batches = (
+        {k: v.to(device) if hasattr(v, "to") else v for k, v in b.items()} for b in trainer.get_train_dataloader()
+    )
     return summed_loss(trainer.model, batches, turn_end)
