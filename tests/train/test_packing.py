@@ -134,6 +134,41 @@ def test_the_summary_counts_rows_and_what_sharing_saves(tmp_path):
     )
 
 
+def test_the_two_longest_rows_lead_the_first_two_steps(tmp_path):
+    class InOrder:
+        def __len__(self) -> int:
+            return 7
+
+        def order(self, epoch: int) -> np.ndarray:
+            return np.arange(7)
+
+    # One sample a row, two rows a step.
+    lengths = Lengths(np.array([70, 51, 52, 99, 53, 98, 54]), np.zeros(7, dtype=int), np.arange(7))
+    recipe = train_recipe(Path("m"), Path("c"), Path("r"), "batch.pack=shared", "batch.max_tokens=100")
+    plan = PackedPlan(InOrder(), recipe, 1, lengths)
+    assert plan.accumulate == 2
+    rows = [[group.samples[0] for group in row] for row in plan.rows(0)]
+    assert sorted(rows) == [[0], [1], [2], [3], [4], [5], [6]]
+    assert (rows[0], rows[2]) == ([5], [3])
+    # Later epochs are as they come.
+    assert [plan.room(row) for row in plan.rows(1)][0] < 98
+
+
+def test_the_numbers_of_a_plan_tell_what_is_left_out_and_unused():
+    class InOrder:
+        def __len__(self) -> int:
+            return 3
+
+        def order(self, epoch: int) -> np.ndarray:
+            return np.arange(3)
+
+    # Two of 40 and 50 share 30, one is too long: a row of 60, of which 40 stay unused.
+    lengths = Lengths(np.array([40, 50, 0]), np.array([30, 30, 0]), np.array([0, 0, 1]))
+    recipe = train_recipe(Path("m"), Path("c"), Path("r"), "batch.pack=shared", "batch.max_tokens=100")
+    numbers = PackedPlan(InOrder(), recipe, 1, lengths).numbers()
+    assert numbers == (3, 1, 1, 60, 90, 60, 40)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("pack", ["samples", "shared"])
 @pytest.mark.parametrize("max_tokens", [80, 150, 400])

@@ -30,6 +30,7 @@ _COMMANDS = {
     "train": _Command("train", "train", "Fine-tune a model from a recipe."),
     "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
     "convert": _Command("convert", "app", "Make a model with experts from a dense one."),
+    "doctor": _Command("doctor", "app", "Show that packing is exact on your own model and data."),
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
     "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),
     "report": _Command("evaluate", "report", "Write the report of a run: Markdown, HTML with pictures, log."),

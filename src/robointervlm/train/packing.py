@@ -7,6 +7,7 @@ picture sizes, an upper bound where a random crop may write longer numbers, so t
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -132,6 +133,22 @@ class _Measure:
                 yield moved_turns(turns, corner)
 
 
+class PlanNumbers(NamedTuple):
+    """What an epoch's rows hold: samples, and of these the ones that are too long or cannot be read; rows; tokens.
+
+    `alone`: the tokens if nothing were shared; `longest`: those of the longest row; `unused`: what the rows leave of
+    `batch.max_tokens`. Nothing is padded.
+    """
+
+    samples: int
+    left_out: int
+    rows: int
+    tokens: int
+    alone: int
+    longest: int
+    unused: int
+
+
 class PackedPlan:
     """Which samples make each step: row r of the run is a row of its epoch, `accumulate` x processes rows a step.
 
@@ -172,18 +189,45 @@ class PackedPlan:
         if epoch not in self._epochs:
             # A step may hold the end of one epoch and the beginning of the next.
             self._epochs = {near: rows for near, rows in self._epochs.items() if abs(near - epoch) <= 1}
-            self._epochs[epoch] = [
-                tuple(Group(epoch, samples) for samples in row) for row in self._filled(self._groups(epoch))
-            ]
+            rows = [tuple(Group(epoch, samples) for samples in row) for row in self._filled(self._groups(epoch))]
+            self._epochs[epoch] = self._longest_first(rows) if epoch == 0 else rows
         return self._epochs[epoch]
+
+    def _longest_first(self, rows: list[Row]) -> list[Row]:
+        """The rows with the longest one at the head of the second step, and the next one at the head of the first.
+
+        If memory does not suffice, that shows at once; from the second step on the optimizer's state takes its share.
+        """
+        second = self.accumulate * self.processes
+        places = (second, 0) if second < len(rows) else (0,)
+        for row, place in zip(heapq.nlargest(2, rows, key=self.room), places, strict=False):
+            other = rows.index(row)
+            rows[place], rows[other] = row, rows[place]
+        return rows
+
+    def room(self, row: Row) -> int:
+        """How many tokens a row has at most."""
+        return sum(self.lengths.room(group.samples) for group in row)
 
     def summary(self) -> str:
         """What the first epoch's rows hold, and what they would hold if nothing were shared, in one line."""
-        rooms = [sum(self.lengths.room(group.samples) for group in row) for row in self.rows(0)]
-        alone = int(self.lengths.tokens.sum())
+        numbers = self.numbers()
         return (
-            f"{len(self.mixture):,} samples in {len(rooms):,} rows an epoch, up to {max(rooms):,} tokens in a row; "
-            f"{sum(rooms):,} tokens in all, {alone:,} if nothing were shared"
+            f"{numbers.samples:,} samples in {numbers.rows:,} rows an epoch, up to {numbers.longest:,} tokens in a row; "
+            f"{numbers.tokens:,} tokens in all, {numbers.alone:,} if nothing were shared"
+        )
+
+    def numbers(self) -> PlanNumbers:
+        """What the first epoch's rows hold."""
+        rooms = [self.room(row) for row in self.rows(0)]
+        return PlanNumbers(
+            samples=len(self.mixture),
+            left_out=int((self.lengths.tokens == 0).sum()),
+            rows=len(rooms),
+            tokens=sum(rooms),
+            alone=int(self.lengths.tokens.sum()),
+            longest=max(rooms),
+            unused=len(rooms) * self._max_tokens - sum(rooms),
         )
 
     def _start(self, epoch: int) -> int:

@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from robointervlm.core.errors import ModelError
+from robointervlm.models.qwen2_5_vl.windows import use_window_attention
 
 NAME = "robointer_packed"
 
@@ -164,7 +165,7 @@ def _by_varlen_kernel(
 
 
 def use_packed_attention(network: PreTrainedModel) -> None:
-    """Let the language model of a Qwen2.5-VL take packed rows; its vision tower stays as it is.
+    """Let the language model of a Qwen2.5-VL take packed rows, and its vision tower all windows of a size at once.
 
     Raises `ModelError` if it attends in a sliding window, which a packed row does not know.
     """
@@ -174,3 +175,4 @@ def use_packed_attention(network: PreTrainedModel) -> None:
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     text_config._attn_implementation = NAME
+    use_window_attention(network)

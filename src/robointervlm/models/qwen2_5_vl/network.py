@@ -33,6 +33,7 @@ from robointervlm.models.qwen2_5_vl.folder import (
     read_network,
 )
 from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL, PixelLimits
+from robointervlm.models.qwen2_5_vl.words import is_whole, share_gradient, summed_loss, vectors
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
 Part = Literal["language", "merger", "vision", "experts"]
@@ -66,9 +67,15 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         packed = {} if batch.segments is None else {"segments": batch.segments}
+        words, output = self.network.model.language_model.embed_tokens, self.network.lm_head
+        shared = share_gradient(words, output)
+        embedded_BLH = vectors(words, batch.ids_BL, shared)
+        if batch.grids_N3 is None and self._vision_is_awaited:
+            embedded_BLH = embedded_BLH + self._vision_anchor().to(embedded_BLH.dtype)
         with Routing(self.network) as routing:
             hidden_BLH = self.network.model(
                 input_ids=batch.ids_BL,
+                inputs_embeds=embedded_BLH,
                 position_ids=batch.positions_3BL,
                 pixel_values=batch.patches_PC,
                 image_grid_thw=batch.grids_N3,
@@ -77,14 +84,19 @@ class SupervisedLoss(nn.Module):
             )[0]
         targets_BL = batch.labels_BL[:, 1:]
         wanted_BL = targets_BL != IGNORED
+        targets_S = targets_BL[wanted_BL]
         # The output layer only where there is a label: with 152k words it is most of the activation memory.
-        logits_SV = self.network.lm_head(hidden_BLH[:, :-1][wanted_BL])
-        loss = F.cross_entropy(logits_SV.float(), targets_BL[wanted_BL], reduction="sum")
+        loss = summed_loss(output, hidden_BLH[:, :-1][wanted_BL], targets_S, shared)
         if routing.logits and self.network.training:
             # Once per supervised token, as the loop divides by their number: over a step, a mean of its batches.
             # Padding stands at position 0, and so does a row's first token, which is the same one in every row.
-            loss = loss + len(logits_SV) * routing.loss(batch.positions_3BL.any(dim=0))
-        return loss + self._vision_anchor() if batch.patches_PC is None else loss
+            loss = loss + len(targets_S) * routing.loss(batch.positions_3BL.any(dim=0))
+        return loss
+
+    @property
+    def _vision_is_awaited(self) -> bool:
+        """Whether other processes wait for this one's vision tower: for its gradients, or for its share of weights."""
+        return any(each.requires_grad or not is_whole(each) for each in self.network.model.visual.parameters())
 
     def _vision_anchor(self) -> Tensor:
         """Zero, computed through the vision tower, so that a batch without pictures leaves no other rank waiting."""
