@@ -5,7 +5,8 @@
 
 The peers have environments of their own, made once (docs/training_speed.md). Every side is a process; all are ready
 before the first step, then their steps take turns. Each first tells its summed loss of the same samples, so that the
-work is seen to be the same. A step is all samples of the workload: the data is one step long, and every epoch repeats it.
+work is seen to be the same. A step is all samples of the workload: the data is one step long, and every epoch
+repeats it.
 """
 
 from __future__ import annotations
@@ -180,8 +181,8 @@ def table(sides: list[Side], samples: int, shape: Any, kinds: dict[str, Work]) -
         used = [flops / step["seconds"] / peak for step in side.steps]
         difference = abs(side.ready["loss"] / first.ready["loss"] - 1)
         lines.append(
-            f"| {side.name} | {spread(rate, 3)} | {spread(ratio)} | {spread(cpu_ratio)} | {side.done['memory_mb']:.0f} | "
-            f"{spread([100 * share for share in used], 0)} % | {difference:.0e} |"
+            f"| {side.name} | {spread(rate, 3)} | {spread(ratio)} | {spread(cpu_ratio)} | "
+            f"{side.done['memory_mb']:.0f} | {spread([100 * share for share in used], 0)} % | {difference:.0e} |"
         )
     return lines
 

@@ -10,6 +10,7 @@ number of tokens matters to how long a step takes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from robointervlm.models.qwen2_5_vl.encoder import Encoded, Encoder
 SMALL, LARGE = (320, 180), (640, 480)
 QUESTION_WORDS = (85, 165)
 ANSWER_WORDS = (24, 34)
-WORDS = (
+WORDS = re.findall(
+    r"\w+",
     "the red cup on table next to blue bowl that robot arm is about move left of plate where should gripper go what "
     "happens after it has been picked up describe object which was placed in front drawer and then give its position "
-    "as follows step by first second grasp open close push pull towards away from edge center top bottom right"
-).split()
+    "as follows step by first second grasp open close push pull towards away from edge center top bottom right",
+)
 
 
 @dataclass(frozen=True)
