@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -211,6 +211,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="float32 weights, computed with in bfloat16, for all sides")
     parser.add_argument("--peers", type=Path, default=Path(".bench"), help="the folder with the peers' environments")
     parser.add_argument("--folder", type=Path, default=Path(".bench/training"), help="models, data, logs, results")
+    parser.add_argument(
+        "--question-words",
+        type=int,
+        nargs=2,
+        default=training_data.QUESTION_WORDS,
+        metavar=("LEAST", "MOST"),
+        help="how long the questions are; the longer, the less there is to share",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run: our sides, a tiny model, one round")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -220,11 +228,15 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     chosen = arguments()
-    workloads = training_data.WORKLOADS | {"quick": training_data.QUICK}
+    workloads = {
+        name: replace(workload, question_words=tuple(chosen.question_words))
+        for name, workload in (training_data.WORKLOADS | {"quick": training_data.QUICK}).items()
+    }
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__}, {platform.machine()}, {chosen.device}, "
         f"{'bfloat16' if chosen.bf16 else 'float32'}, {chosen.threads} thread(s), {os.cpu_count()} cores, load "
-        f"{os.getloadavg()[0]:.1f}; warm-up {chosen.warmup}, rounds {chosen.rounds}: median (smallest-largest)"
+        f"{os.getloadavg()[0]:.1f}; questions of {chosen.question_words[0]} to {chosen.question_words[1]} words; "
+        f"warm-up {chosen.warmup}, rounds {chosen.rounds}: median (smallest-largest)"
     )
     for model_name in chosen.models:
         folder = chosen.folder / "models" / model_name

@@ -3,8 +3,8 @@
     G  six questions on each of two pictures, one of 320x180 and one of 640x480
     P  ten questions on eight frames of 320x180
 
-Questions are about 100 to 180 tokens long beside their pictures, answers about 30. The words are random; only the
-number of tokens matters to how long a step takes.
+A question has 85 to 165 words unless told otherwise, an answer about 30; a word is a token. The words are random; only
+their number matters to how long a step takes - and to what packing saves, which is less the longer the questions are.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Workload:
     """Groups of questions, each on pictures of its own: the sizes of these, and how many questions."""
 
     groups: tuple[tuple[tuple[tuple[int, int], ...], int], ...]
+    question_words: tuple[int, int] = QUESTION_WORDS
 
     @property
     def samples(self) -> int:
@@ -74,7 +75,7 @@ def records(workload: Workload, seed: int = 0) -> Iterator[Record]:
         pictures = tuple(f"{group}-{place}.jpg" for place in range(len(sizes)))
         for number in range(questions):
             name = f"{group}-{number}"
-            yield Record(name, group, pictures, sentence(random, QUESTION_WORDS), sentence(random, ANSWER_WORDS))
+            yield Record(name, group, pictures, sentence(random, workload.question_words), sentence(random, ANSWER_WORDS))
 
 
 def texts() -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import TrainerCallback
-
 from turns import Turns, summed_loss
 
 
-class InTurn(TrainerCallback):  # type: ignore[misc]
+class InTurn(TrainerCallback):
     """Waits before every step, the loading of its samples included, and tells how long it took."""
 
     def __init__(self, turns: Turns, steps: int) -> None:

@@ -94,10 +94,10 @@ def gemm_gflops(device: str) -> float:
     return 2 * GEMM**3 / best / 1e9
 
 
-def without_last_newline(ids_L: Tensor, labels_L: Tensor, turn_end: int) -> Tensor:
-    """The labels without the line break after the end of the turn, which some trainers teach and others do not."""
-    after = torch.cat([torch.zeros(1, dtype=torch.bool), ids_L[:-1] == turn_end])
-    return labels_L.masked_fill(after, -100)
+def without_last_newline(ids: Tensor, labels: Tensor, turn_end: int) -> Tensor:
+    """The labels (tokens,) without the line break after the end of the turn, which some trainers teach, others not."""
+    after = torch.cat([torch.zeros(1, dtype=torch.bool), ids[:-1] == turn_end])
+    return labels.masked_fill(after, -100)
 
 
 def summed_loss(network: Any, batches: Any, turn_end: int) -> dict[str, float]:
@@ -109,12 +109,12 @@ def summed_loss(network: Any, batches: Any, turn_end: int) -> dict[str, float]:
     with torch.no_grad():
         for batch in batches:
             inputs = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-            labels_1L = inputs.pop("labels").cpu()
-            taught += int((labels_1L[:, 1:] != -100).sum())
-            labels_L = without_last_newline(inputs["input_ids"][0].cpu(), labels_1L[0], turn_end)[1:]
-            kept = (labels_L != -100).nonzero()[:, 0]
+            labels = inputs.pop("labels")[0].cpu()
+            taught += int((labels[1:] != -100).sum())
+            labels = without_last_newline(inputs["input_ids"][0].cpu(), labels, turn_end)[1:]
+            kept = (labels != -100).nonzero()[:, 0]
             device = inputs["input_ids"].device
-            logits_SV = network(**inputs, use_cache=False, logits_to_keep=kept.to(device)).logits[0]
-            total += float(F.cross_entropy(logits_SV.float(), labels_L[kept].to(device), reduction="sum"))
+            logits = network(**inputs, use_cache=False, logits_to_keep=kept.to(device)).logits[0]
+            total += float(F.cross_entropy(logits.float(), labels[kept].to(device), reduction="sum"))
             supervised += len(kept)
     return {"loss": total, "supervised": supervised, "taught": taught}

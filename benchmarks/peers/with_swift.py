@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from swift.pipelines import SwiftSft
-
 from hugging_face import train_in_turns
+from swift.pipelines import SwiftSft
 from turns import CLIP, LEARNING_RATE, Turns, arguments
 
 
-class InTurnSft(SwiftSft):  # type: ignore[misc]
+class InTurnSft(SwiftSft):
     """The pipeline as it is, its training in turns."""
 
     turns: Turns

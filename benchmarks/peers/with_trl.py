@@ -1,4 +1,4 @@
-"""The side of TRL's SFTTrainer: prompt and completion, batches of one, gradients accumulated over the samples of a step.
+"""The side of TRL's SFTTrainer: prompt and completion, batches of one, accumulated over the samples of a step.
 
 `--head own`: as it comes. On a CPU its output layer then reads every token; on a GPU only those that are learned.
 `--head answers`: its compute_loss overridden, which is its documented way, to have only those on a CPU as well.
@@ -11,24 +11,28 @@ from typing import Any
 
 import torch
 from datasets import Dataset, Features, Image, List, Value
+from hugging_face import train_in_turns
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import SFTConfig, SFTTrainer
-
-from hugging_face import train_in_turns
 from turns import CLIP, LEARNING_RATE, Turns, arguments
 
 
-class AnswerOnlyTrainer(SFTTrainer):  # type: ignore[misc]
+class AnswerOnlyTrainer(SFTTrainer):
     """The output layer and the loss only where there is a label."""
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the signature is the trainer's
+        num_items_in_batch: Any = None,
     ) -> Any:
-        labels_L = inputs.pop("labels")[0, 1:]
-        kept = (labels_L != -100).nonzero()[:, 0]
+        """The mean over the tokens of the step, as the trainer's own loss is."""
+        labels = inputs.pop("labels")[0, 1:]
+        kept = (labels != -100).nonzero()[:, 0]
         outputs = model(**inputs, use_cache=False, logits_to_keep=kept)
-        summed = F.cross_entropy(outputs.logits[0].float(), labels_L[kept], reduction="sum")
+        summed = F.cross_entropy(outputs.logits[0].float(), labels[kept], reduction="sum")
         loss = summed / (len(kept) if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
@@ -46,7 +50,7 @@ def main() -> None:
     turns = Turns(chosen.device)
     processor = AutoProcessor.from_pretrained(chosen.model)
     model = AutoModelForImageTextToText.from_pretrained(chosen.model, dtype=torch.float32, attn_implementation="sdpa")
-    model.model.visual.requires_grad_(False)  # the merger is a part of it
+    model.model.visual.requires_grad_(requires_grad=False)  # the merger is a part of it
     settings = SFTConfig(
         output_dir=str(chosen.work),
         max_steps=chosen.steps,
