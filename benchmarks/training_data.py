@@ -75,7 +75,9 @@ def records(workload: Workload, seed: int = 0) -> Iterator[Record]:
         pictures = tuple(f"{group}-{place}.jpg" for place in range(len(sizes)))
         for number in range(questions):
             name = f"{group}-{number}"
-            yield Record(name, group, pictures, sentence(random, workload.question_words), sentence(random, ANSWER_WORDS))
+            yield Record(
+                name, group, pictures, sentence(random, workload.question_words), sentence(random, ANSWER_WORDS)
+            )
 
 
 def texts() -> list[str]:

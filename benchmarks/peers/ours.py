@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from turns import CLIP, LEARNING_RATE, Turns, arguments
+
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
@@ -15,7 +17,6 @@ from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train.loop import METRICS, Training
 from robointervlm.train.recipe import TrainRecipe
-from turns import CLIP, LEARNING_RATE, Turns, arguments
 
 # The samples of a step in one row: more than any of the workloads has tokens.
 ROW = 16384

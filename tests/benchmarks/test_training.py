@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,24 +15,24 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def flops(monkeypatch):
+    # The benchmarks are scripts in a folder, not a package.
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import training_flops  # stands in a folder, not in a package
-
-    return training_flops
+    return importlib.import_module("training_flops")
 
 
-def test_a_layer_of_the_3b_model_is_counted_as_published(flops):
-    from models_for_speed import SHAPES
+@pytest.fixture
+def released(flops):
+    return importlib.import_module("models_for_speed").SHAPES["3B"]
 
+
+def test_a_layer_of_the_3b_model_is_counted_as_published(flops, released):
     # A layer has 77,070,336 weights in its matrices (2,048 wide, 11,008 inside, keys and values 256 wide): two
     # operations each for a token. Two tokens see 3 keys, 4 operations for each of the 2,048 features.
-    assert flops.layers(SHAPES["3B"], flops.Work([(2, 0)], [], 0)) == 36 * (2 * 2 * 77_070_336 + 4 * 2048 * 3)
+    assert flops.layers(released, flops.Work([(2, 0)], [], 0)) == 36 * (2 * 2 * 77_070_336 + 4 * 2048 * 3)
 
 
-def test_a_branch_sees_its_prefix(flops):
-    from models_for_speed import SHAPES
-
-    alone, behind = (flops.layers(SHAPES["3B"], flops.Work([part], [], 0)) for part in ((10, 0), (10, 100)))
+def test_a_branch_sees_its_prefix(flops, released):
+    alone, behind = (flops.layers(released, flops.Work([part], [], 0)) for part in ((10, 0), (10, 100)))
     assert behind - alone == 36 * 4 * 2048 * 10 * 100
 
 
