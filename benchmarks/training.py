@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,10 @@ SIDES = {
 SAME, SAME_AS_PEER = 1e-5, 1e-4
 
 
+Step = dict[str, float]
+"""What a side tells of a step: seconds, processor seconds, the speed of a matrix product, memory."""
+
+
 @dataclass
 class Side:
     """A process that trains in turns, and what it has told."""
@@ -51,7 +56,7 @@ class Side:
     name: str
     process: subprocess.Popen[str]
     ready: dict[str, Any] = field(default_factory=dict)
-    steps: list[dict[str, float]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
 
     def hear(self) -> dict[str, Any]:
@@ -163,27 +168,29 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def table(sides: list[Side], samples: int, shape: Any, kinds: dict[str, Work]) -> list[str]:
-    """The lines of a Markdown table about one model and workload."""
+def table(sides: list[Side], samples: int, flops: dict[str, float], busy: Callable[[Step], float]) -> list[str]:
+    """The lines of a Markdown table about one model and workload.
+
+    `flops` are a step's operations on each side, `busy` is how long the hardware was at work on a step.
+    """
     first = sides[0]
     lines = [
-        "| side | samples/s | packed is faster by | by processor time | peak MB | FLOP utilisation | loss differs by |",
+        f"| side | samples/s | {first.name} is faster by | by processor time | peak MB | FLOP utilisation | "
+        "loss differs by |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for side in sides:
-        rate = [samples / step["seconds"] for step in side.steps]
-        ratio, cpu_ratio = (
-            [other[unit] / own[unit] for own, other in zip(first.steps, side.steps, strict=True)]
-            for unit in ("seconds", "cpu_seconds")
-        )
-        flops = step_flops(shape, kinds[WORK_OF.get(side.name, "apart")])
-        peak = max(step["gemm_gflops"] for each in sides for step in each.steps) * 1e9
-        used = [flops / step["seconds"] / peak for step in side.steps]
-        difference = abs(side.ready["loss"] / first.ready["loss"] - 1)
-        lines.append(
-            f"| {side.name} | {spread(rate, 3)} | {spread(ratio)} | {spread(cpu_ratio)} | "
-            f"{side.done['memory_mb']:.0f} | {spread([100 * share for share in used], 0)} % | {difference:.0e} |"
-        )
+        pairs = list(zip(first.steps, side.steps, strict=True))
+        peak = 1e9 * max(step["gemm_gflops"] for step in side.steps)
+        cells = [
+            side.name,
+            spread([samples / step["seconds"] for step in side.steps], 3),
+            *(spread([other[unit] / own[unit] for own, other in pairs]) for unit in ("seconds", "cpu_seconds")),
+            f"{side.done['memory_mb']:.0f}",
+            spread([100 * flops[side.name] / busy(step) / peak for step in side.steps], 0) + " %",
+            f"{abs(side.ready['loss'] / first.ready['loss'] - 1):.0e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -228,6 +235,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     chosen = arguments()
+
+    def busy(step: Step) -> float:
+        return step["seconds"] if chosen.device == "cuda" else step["cpu_seconds"] / chosen.threads
+
     workloads = {
         name: replace(workload, question_words=tuple(chosen.question_words))
         for name, workload in (training_data.WORKLOADS | {"quick": training_data.QUICK}).items()
@@ -247,7 +258,10 @@ def main() -> None:
             kinds = works(encoder, workloads[name], data)
             sides = compare(chosen, folder.absolute(), data)
             print(f"\n{model_name}, {name}: {workloads[name].samples} samples a step\n")
-            print("\n".join(table(sides, workloads[name].samples, SHAPES[model_name], kinds)), "\n", flush=True)
+            flops = {
+                side.name: step_flops(SHAPES[model_name], kinds[WORK_OF.get(side.name, "apart")]) for side in sides
+            }
+            print("\n".join(table(sides, workloads[name].samples, flops, busy)), "\n", flush=True)
             print("\n".join(counted(kinds, chosen.models)), flush=True)
             told = [{"side": s.name, "ready": s.ready, "steps": s.steps, "done": s.done} for s in sides]
             (chosen.folder / f"{model_name}-{name}.json").write_text(json.dumps(told, indent=2) + "\n")
