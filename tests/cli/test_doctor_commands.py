@@ -78,7 +78,7 @@ def test_an_attention_that_leaks_is_found(folder, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "said"),
+    "more, code, said",
     [
         (["--data", "no_such_dataset"], 2, "no_such_dataset"),
         (["--dtype", "int8"], 2, "dtype"),

@@ -292,6 +292,17 @@ def test_a_model_that_takes_packed_rows_is_saved_as_before(model, tmp_path):
     assert (tmp_path / "packed" / "config.json").read_text() == (tmp_path / "plain" / "config.json").read_text()
 
 
+@pytest.mark.parametrize("frozen, runs", [(False, 1), (True, 0)])
+def test_a_row_of_text_runs_the_vision_tower_only_where_others_may_wait_for_it(frozen, runs):
+    mine = fresh_model()
+    use_packed_attention(mine.network)
+    mine.network.model.visual.requires_grad_(not frozen)
+    seen = []
+    mine.network.model.visual.register_forward_hook(lambda *_: seen.append(1))
+    SupervisedLoss(mine.network)(packed(mine.encoder, [about(mine, 2)])).backward()
+    assert len(seen) == runs
+
+
 def test_a_frozen_vision_tower_keeps_no_activations(model):
     frozen = fresh_model()
     use_packed_attention(frozen.network)

@@ -74,7 +74,7 @@ def packing(  # noqa: PLR0913 - one per option
 def _mixture(data: str, *, task: str, image_dir: Path | None, root: Path | None, catalog: list[Path]) -> Mixture:
     from robointervlm.data.mixture import Mixture
     from robointervlm.data.spec import Catalog, spec_of_file
-    from robointervlm.tasks.task import task_named
+    from robointervlm.tasks import task_named
 
     if Path(data).is_file():
         return Mixture([spec_of_file(Path(data), task=task_named(task).name, images=image_dir)])

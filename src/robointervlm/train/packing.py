@@ -211,10 +211,10 @@ class PackedPlan:
 
     def summary(self) -> str:
         """What the first epoch's rows hold, and what they would hold if nothing were shared, in one line."""
-        numbers = self.numbers()
+        found = self.numbers()
         return (
-            f"{numbers.samples:,} samples in {numbers.rows:,} rows an epoch, up to {numbers.longest:,} tokens in a row; "
-            f"{numbers.tokens:,} tokens in all, {numbers.alone:,} if nothing were shared"
+            f"{found.samples:,} samples in {found.rows:,} rows an epoch, up to {found.longest:,} tokens in a row; "
+            f"{found.tokens:,} tokens in all, {found.alone:,} if nothing were shared"
         )
 
     def numbers(self) -> PlanNumbers:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, autograd
 from torch.nn import functional as F
 
 from robointervlm.core.errors import ExhaustedError
@@ -68,24 +69,24 @@ def agreement(model: Qwen25VL, groups: Sequence[Group]) -> Agreement:
 
     The model takes packed rows afterwards; its gradients are gone. Holds three gradients of the whole model at a time.
     """
-    apart: dict[str, Passed] = {}
+    found: dict[str, Passed] = {}
     left_out = []
     for attention in ("sdpa", "eager"):
         try:
-            apart[attention] = _apart(model, groups, attention)
+            found[attention] = apart(model, groups, attention)
         except (torch.OutOfMemoryError, MemoryError):
             left_out.append(attention)
-    if not apart:
+    if not found:
         raise ExhaustedError("not even one conversation alone fits into memory; take a smaller --samples or --dtype.")
     model.network.set_attn_implementation("sdpa")
-    ours = _together(model, packed(model.encoder, groups))
-    noise = relative(apart["eager"], apart["sdpa"]) if len(apart) == len(("sdpa", "eager")) else {}
+    ours = together(model, packed(model.encoder, groups))
+    noise = relative(found["eager"], found["sdpa"]) if len(found) == len(("sdpa", "eager")) else {}
     floor = ROUNDING[model.network.dtype]
     return Agreement(
         tuple(
-            Difference(what, reference, found, max(floor, TIMES * noise.get(what, 0.0)))
-            for reference, theirs in apart.items()
-            for what, found in relative(ours, theirs).items()
+            Difference(what, reference, size, max(floor, TIMES * noise.get(what, 0.0)))
+            for reference, theirs in found.items()
+            for what, size in relative(ours, theirs).items()
         ),
         tuple(left_out),
     )
@@ -97,17 +98,24 @@ def relative(ours: Passed, theirs: Passed) -> dict[str, float]:
         "loss": abs(ours.loss - theirs.loss) / abs(theirs.loss),
         "logits": float((ours.logits_SV - theirs.logits_SV).abs().max() / theirs.logits_SV.abs().max()),
     }
-    sizes = {name: float(gradient.abs().max()) for name, gradient in theirs.gradients.items()}
+    sizes = {name: _largest(gradient) for name, gradient in theirs.gradients.items()}
     least = SMALL * max(sizes.values())
-    for name, gradient in theirs.gradients.items():
-        difference = float((ours.gradients[name] - gradient).abs().max()) / max(sizes[name], least)
-        what = f"gradient of {part_of(name)}"
-        # Not max(), which would lose what is not a number.
-        found[what] = found.get(what, 0.0) if difference <= found.get(what, 0.0) else difference
-    return found
+    parts: dict[str, list[float]] = {}
+    for name in ours.gradients | theirs.gradients:
+        # Of a part that has nothing to learn here one side may have zeros, the other nothing.
+        one, other = (passed.gradients.get(name) for passed in (ours, theirs))
+        difference = _largest(one if other is None else other if one is None else one - other)
+        parts.setdefault(f"gradient of {part_of(name)}", []).append(difference / max(sizes.get(name, 0.0), least))
+    # Not max(), which may lose what is not a number.
+    return found | {what: float(np.max(differences)) for what, differences in parts.items()}
 
 
-def _apart(model: Qwen25VL, groups: Sequence[Group], attention: str) -> Passed:
+def _largest(tensor: Tensor | None) -> float:
+    return 0.0 if tensor is None else float(tensor.abs().max())
+
+
+def apart(model: Qwen25VL, groups: Sequence[Group], attention: str) -> Passed:
+    """Each conversation alone, by transformers' attention function of this name and its own output layer."""
     network = model.network
     network.set_attn_implementation(attention)
     network.zero_grad()
@@ -116,13 +124,15 @@ def _apart(model: Qwen25VL, groups: Sequence[Group], attention: str) -> Passed:
         batch = model.encoder.batch([each]).to(network.device)
         logits_SV, targets_S = _supervised(network(**_inputs(batch)).logits, batch)
         summed = F.cross_entropy(logits_SV, targets_S, reduction="sum")
-        summed.backward()
+        if summed.requires_grad:  # not for text alone where only the vision tower learns
+            autograd.backward(summed)
         loss += float(summed.detach())
         logits.append(logits_SV.detach())
     return Passed(loss, torch.cat(logits), _gradients(network))
 
 
-def _together(model: Qwen25VL, batch: Batch) -> Passed:
+def together(model: Qwen25VL, batch: Batch) -> Passed:
+    """One packed row, as it is trained."""
     network = model.network
     use_packed_attention(network)
     network.zero_grad()
@@ -130,7 +140,7 @@ def _together(model: Qwen25VL, batch: Batch) -> Passed:
     with torch.no_grad():
         logits_SV, _ = _supervised(network(**_inputs(batch), segments=batch.segments).logits, batch)
     loss = SupervisedLoss(network)(batch)
-    loss.backward()
+    autograd.backward(loss)
     return Passed(float(loss.detach()), logits_SV, _gradients(network))
 
 

@@ -36,12 +36,12 @@ def window_attention(
     by_size: dict[int, list[int]] = {}
     for window, size in enumerate(sizes):
         by_size.setdefault(size, []).append(window)
-    windows = [tensor.split(sizes, dim=2) for tensor in heads]
+    windows = [torch.split(tensor, sizes, dim=2) for tensor in heads]
     found: dict[int, Tensor] = {}
     for places in by_size.values():
         query, key, value = (torch.cat([split[place] for place in places]) for split in windows)
         attended_NHPD = F.scaled_dot_product_attention(query, key, value, scale=scale, dropout_p=dropout)
-        found |= zip(places, attended_NHPD.split(1), strict=True)
+        found |= zip(places, torch.split(attended_NHPD, 1), strict=True)
     return torch.cat([found[place] for place in range(len(sizes))], dim=2).transpose(1, 2), None
 
 

@@ -82,7 +82,7 @@ def _dtype(weight: Any) -> torch.dtype:
 
 class _Vectors(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917 - autograd passes by place
+    def forward(  # noqa: PLR0913, PLR0917 - autograd passes by place
         ctx: Any, found_BLH: Tensor, weight_VH: Tensor, ids_BL: Tensor, padding: int | None, shared: OutputGradient
     ) -> Tensor:
         ctx.ids, ctx.padding, ctx.shared, ctx.shape = ids_BL, padding, shared, weight_VH.shape
@@ -90,7 +90,7 @@ class _Vectors(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_BLH: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_BLH: Tensor) -> tuple[Tensor | None, ...]:
         whole_VH, ctx.shared.weight_VH = ctx.shared.weight_VH, None
         if whole_VH is None:
             whole_VH = gradient_BLH.new_zeros(ctx.shape)
@@ -104,7 +104,7 @@ class _Vectors(torch.autograd.Function):
 
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917
+    def forward(  # noqa: PLR0913, PLR0917
         ctx: Any,
         hidden_SH: Tensor,
         weight_VH: Tensor,
@@ -137,7 +137,7 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("the gradient of this loss was taken already; its tensors are gone")
         (hidden_SH, weight_VH), ctx.gradients = ctx.gradients, None
