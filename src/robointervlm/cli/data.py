@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from robointervlm.cli.coordinates import coordinates as show_coordinates
+from robointervlm.cli.unpack import unpack as unpack_archives
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -262,6 +263,7 @@ def build(  # noqa: PLR0913 - one per option
 
 
 app.command("coordinates")(show_coordinates)
+app.command("unpack")(unpack_archives)
 
 
 def _size(text: str) -> ImageSize:
