@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -80,6 +81,7 @@ class Archive:
                 file = part.open("rb", buffering=0)
             except OSError as error:
                 raise DataError(f"archive {part} cannot be opened: {error.strerror}.") from error
+            weakref.finalize(self, file.close)
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise RefusedError(f"archive {part} is not a regular file.")
@@ -272,6 +274,23 @@ def parts_of(path: Path) -> list[Path]:
     if missing or not found:
         raise DataError(f"archive {path}: part {missing[0] if missing else first:02d} is missing; download it again.")
     return [found[number] for number in sorted(found) if number >= first]
+
+
+def split_at_archive(root: Path, path: str) -> tuple[str, str] | None:
+    """Where a path below `root` enters an archive: the archive's path below `root`, and the member's name.
+
+    The archive may be `root` itself; its path is then empty. None if the path enters no archive.
+    """
+    if ".zip" in root.name.lower() and is_archive(root) and root.is_file():
+        return "", path
+    if ".zip" not in path.lower():
+        return None
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        outer = "/".join(parts[:count])
+        if is_archive(Path(parts[count - 1])) and (root / outer).is_file():
+            return outer, "/".join(parts[count:])
+    return None
 
 
 def is_archive(path: Path) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -58,6 +59,7 @@ class LmdbFile:
             self._file = self.path.open("rb", buffering=0)
         except OSError as error:
             raise DataError(f"LMDB file {self.path} cannot be opened: {error.strerror}.") from error
+        weakref.finalize(self, self._file.close)
         self._size = os.fstat(self._file.fileno()).st_size
         first = self._meta(0)
         meta = max(first, self._meta(first.page_size))

@@ -291,6 +291,8 @@ def _place(archive: Archive, member: Member) -> bool:
         raise RefusedError(f"archive {archive.path}: {path} is there already, and is no file; move it away.")
     if _has_size(path, member.size) and _checksum(path) == member.checksum:
         return False
+    if path.exists() and not _is_beginning(path, archive.content(member)):
+        raise RefusedError(f"archive {archive.path}: {path} is there already and differs; move it away.")
     _write(path, archive.content(member))
     return True
 
@@ -301,6 +303,16 @@ def _checksum(path: Path) -> int:
         while piece := file.read(1 << 20):
             checksum = zlib.crc32(piece, checksum)
     return checksum
+
+
+def _is_beginning(path: Path, content: Iterator[bytes]) -> bool:
+    """Whether the file is what a stopped `unzip` left of the content; no other file is replaced."""
+    with path.open("rb") as file:
+        for piece in content:
+            there = file.read(len(piece))
+            if there != piece:
+                return piece.startswith(there)
+        return False
 
 
 def _write(path: Path, content: Iterator[bytes] | list[bytes]) -> None:
