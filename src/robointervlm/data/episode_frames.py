@@ -30,7 +30,7 @@ class EpisodeFrame(NamedTuple):
 
     episode: str
     camera: str
-    index: int
+    number: int
     swapped: bool = False
 
     @classmethod
@@ -40,7 +40,7 @@ class EpisodeFrame(NamedTuple):
         return found and cls(found["episode"], found["camera"], int(found["index"]), found["swapped"] is not None)
 
     def __str__(self) -> str:
-        return f"lmdb{'-bgr' * self.swapped}:{self.camera}:{self.episode}#{self.index}"
+        return f"lmdb{'-bgr' * self.swapped}:{self.camera}:{self.episode}#{self.number}"
 
     def content(self, meta: Path, data: Path, max_bytes: int) -> bytes:
         """The encoded picture, given the episode's two files. A `DataError` if it is not there or damaged."""
@@ -48,12 +48,12 @@ class EpisodeFrame(NamedTuple):
         if keys is None:
             known = ", ".join(sorted(_keys(meta, *_version(meta)))) or "none"
             raise DataError(f"{meta} has no camera '{self.camera}'; it has {known[:200]} (`camera:` of the dataset).")
-        if self.index >= len(keys):
-            raise DataError(f"{meta} has {len(keys)} frames of '{self.camera}', and {self.index} is asked for.")
-        value = _table(data, *_version(data)).get(keys[self.index], max_bytes=max_bytes)
+        if self.number >= len(keys):
+            raise DataError(f"{meta} has {len(keys)} frames of '{self.camera}', and {self.number} is asked for.")
+        value = _table(data, *_version(data)).get(keys[self.number], max_bytes=max_bytes)
         if value is None:
-            raise DataError(f"{data} has no key {keys[self.index][:80]!r}, which {meta} names.")
-        return _encoded(read_pickle(value, f"{data}, key {keys[self.index][:80]!r},"), data)
+            raise DataError(f"{data} has no key {keys[self.number][:80]!r}, which {meta} names.")
+        return _encoded(read_pickle(value, f"{data}, key {keys[self.number][:80]!r},"), data)
 
 
 def is_frame_key(path: str) -> bool:
