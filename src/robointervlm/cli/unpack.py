@@ -47,6 +47,7 @@ def unpack(
     folder = data_root(root)
     if folder is None:
         raise RecipeError(f"--root (or {ROOT_VARIABLE}) is missing: the folder that holds {', '.join(TYPES)}.")
+    limit = _bytes(max_unpacked)
     archives = archives_of(folder, _types(data_type))
     console = Console(stderr=True)
     columns = (TextColumn("unpacking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -55,7 +56,7 @@ def unpack(
         results = unpack_archives(
             archives,
             workers=workers or os.cpu_count() or 1,
-            max_unpacked=_bytes(max_unpacked),
+            max_unpacked=limit,
             dry_run=dry_run,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
         )

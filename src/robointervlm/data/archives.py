@@ -300,12 +300,14 @@ def is_archive(path: Path) -> bool:
 
 
 def opened_archive(path: Path) -> Archive:
-    """The archive, kept open by this process; opened anew when its file has changed."""
+    """The archive, kept open by this process; opened anew when its files have changed."""
     try:
         status = path.stat()
+        # Of a split archive, another part may have come or gone.
+        parts_changed = path.parent.stat().st_mtime_ns if PART.fullmatch(path.name) else 0
     except OSError as error:
         raise DataError(f"archive {path} cannot be opened: {error.strerror}.") from error
-    return _kept(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _kept(path, status.st_ino, status.st_size, status.st_mtime_ns, parts_changed)
 
 
 @lru_cache(maxsize=32)

@@ -101,7 +101,9 @@ def unpack(
 
 def _is_later_part(path: Path) -> bool:
     split = PART.fullmatch(path.name)
-    return split is not None and int(split["number"]) == 1 and path.with_suffix(".00").exists()
+    if split is None or int(split["number"]) != 1:
+        return False
+    return path.with_suffix("." + "0" * len(split["number"])).exists()
 
 
 def _looked_through(path: Path, max_unpacked: int) -> Unpacked:
