@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
@@ -24,6 +27,8 @@ from robointervlm.data.lmdb_files import LmdbFile
 from robointervlm.data.pickles import read_pickle
 from robointervlm.data.records import Annotations
 from robointervlm.data.spec import DatasetSpec
+from robointervlm.runs.journal import read_journal
+from scripted_benchmark import make_benchmark
 
 keys = st.text(max_size=5) | st.binary(max_size=5) | st.integers(-(2**40), 2**40)
 values = st.recursive(
@@ -204,3 +209,32 @@ def test_records_name_frames_by_key_and_local_pictures_by_path(tmp_path):
     first, second = Annotations(spec)
     assert images.load(first.images[0])[3, 4, 2] > 250
     assert second.images[0].path == "odd#3"
+
+
+def test_a_model_is_asked_about_pictures_that_stay_in_their_archive(tmp_path):
+    benchmark = make_benchmark(tmp_path, count=6)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        for picture in benchmark.images.iterdir():
+            file.write(picture, picture.name)
+    packed = replace(benchmark, images=tmp_path / "images.zip")
+    assert run(["predict", *benchmark.options(tmp_path / "folder")]) == 0
+    assert run(["predict", *packed.options(tmp_path / "packed")]) == 0
+    first, second = (read_journal(tmp_path / name / "records.jsonl").entries for name in ("folder", "packed"))
+    assert [entry["key"] for entry in first] == [entry["key"] for entry in second]
+
+
+def test_a_model_is_asked_about_frames_of_episodes(tmp_path):
+    benchmark = make_benchmark(tmp_path, count=2)
+    records = json.loads(benchmark.file.read_text())
+    pictures = [path.read_bytes() for path in sorted(benchmark.images.iterdir())]
+    folder = tmp_path / "eps" / "7_RH20T"
+    written_lmdb(folder / "lmdb", {b"0": pickle.dumps(pictures[0]), b"1": pickle.dumps(pictures[1])})
+    (folder / "meta_info.pkl").write_bytes(pickle.dumps({"keys": {"primary": ["0", "1"]}}))
+    for number, record in enumerate(records):
+        record["image_path"] = f"/somewhere/7_RH20T#{number}"
+    benchmark.file.write_text(json.dumps(records))
+    catalog = tmp_path / "frames.yaml"
+    catalog.write_text("root: .\nframes:\n  task: current_box\n  annotations: current_box.json\n  episodes: eps\n")
+    options = [f"data.catalog=[{catalog}]", "data.mixture=[frames]", "--model", str(benchmark.model)]
+    assert run(["predict", *options, "--out", str(tmp_path / "run")]) == 0
+    assert len(read_journal(tmp_path / "run" / "records.jsonl").entries) == 2

@@ -114,6 +114,21 @@ def lying_size() -> bytes:
     return bytes(content)
 
 
+def far_away() -> bytes:
+    """A member at the end of what 64 bits can count."""
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as file, file.open("a.jpg", "w", force_zip64=True) as member:
+        member.write(b"x")
+    content = bytearray(memory.getvalue())
+    entry = content.index(b"PK\1\2")
+    content[entry + 42 : entry + 46] = b"\xff" * 4
+    content[entry + 30 : entry + 32] = struct.pack("<H", 12)
+    content[entry + 51 : entry + 51] = struct.pack("<HHQ", 1, 8, 2**64 - 100)
+    end = content.index(b"PK\5\6")
+    content[end + 12 : end + 16] = struct.pack("<L", end - entry)
+    return bytes(content)
+
+
 def many_members_said() -> bytes:
     content = bytearray(zipped(("a.jpg", b"x")))
     content[-14:-10] = b"\xfe\xff\xfe\xff"
@@ -142,6 +157,7 @@ ZIPS: dict[str, tuple[int, bytes]] = {
     "encrypted": (3, encrypted()),
     "checksum": (3, wrong_checksum()),
     "lying size": (3, lying_size()),
+    "far away": (3, far_away()),
     "lying count": (3, many_members_said()),
     "truncated": (3, zipped(("a.jpg", os.urandom(5000)))[:-3000]),
     "empty": (3, b""),

@@ -16,6 +16,7 @@ import stat
 import struct
 import weakref
 import zlib
+from array import array
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -95,11 +96,14 @@ class Archive:
         for file, _ in self._parts:
             file.close()
 
-    def members(self) -> Iterator[Member]:
-        """Every member, in the order of the central directory, which is read piece by piece."""
-        place, end = self._directory, self._directory + self._directory_size
+    def members(self, entry: int | None = None, count: int | None = None) -> Iterator[Member]:
+        """Every member, in the order of the central directory, which is read piece by piece.
+
+        With `entry` and `count`, so many members from the one that is described there.
+        """
+        place, end = self._directory if entry is None else entry, self._directory + self._directory_size
         buffer, start = b"", place
-        for _ in range(self.count):
+        for _ in range(self.count if count is None else count):
             # The longest description: three fields of 64 KB.
             if place + _MEMBER.size + 3 * 65535 > start + len(buffer) and start + len(buffer) < end:
                 buffer, start = self._read(place, min(_CHUNK, end - place)), place
@@ -110,9 +114,12 @@ class Archive:
     def find(self, name: str) -> Member | None:
         """The member of this name. The first call goes through the whole directory."""
         if self._table is None:
-            pairs = np.array([(hash(member.name), member.entry) for member in self.members()], np.int64).reshape(-1, 2)
-            pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-            self._table = pairs[:, 0].copy(), pairs[:, 1].copy()
+            pairs = array("q")
+            for member in self.members():
+                pairs.extend((hash(member.name), member.entry))
+            table = np.frombuffer(pairs, np.int64).reshape(-1, 2)
+            order = np.argsort(table[:, 0], kind="stable")
+            self._table = table[order, 0], table[order, 1]
         hashes, entries = self._table
         wanted = hash(name)
         index = int(np.searchsorted(hashes, wanted))
@@ -220,6 +227,8 @@ class Archive:
         if 0xFFFFFFFF in {packed, size, offset}:
             extra = buffer[begin + name_size : begin + name_size + extra_size]
             size, packed, offset = self._long_sizes(extra, (size, packed, offset))
+        if offset + packed > self.size or size >= 2**62:
+            self._damaged("a member lies outside of it; it is truncated, or a part is missing")
         name = _decoded(buffer[begin : begin + name_size], utf8=bool(flags & 0x800))
         mode = attributes >> 16 if made_by >> 8 == 3 or attributes >> 28 else 0
         return Member(name, flags, method, checksum, packed, size, mode, offset, entry), length

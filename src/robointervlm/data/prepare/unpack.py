@@ -12,12 +12,16 @@ import os
 import shutil
 import unicodedata
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
 
 from robointervlm.core.errors import DataError, ExhaustedError, ExitCode, RefusedError, RoboInterError
 from robointervlm.data.archives import PART, Archive, Member, is_archive, opened_archive
@@ -47,8 +51,8 @@ class Unpacked:
 @dataclass(frozen=True)
 class _Job:
     archive: Path
-    start: int
-    stop: int
+    entry: int
+    count: int
 
 
 @dataclass
@@ -121,27 +125,32 @@ def _looked_through(path: Path, max_unpacked: int) -> Unpacked:
 
 def _checked(archive: Archive, max_unpacked: int) -> Iterator[Member]:
     """Every member; raises `RefusedError` at the first that an archive of pictures has no need of."""
-    total, extents = 0, []
-    folders: set[str] = set()
-    files: set[str] = set()
+    total, extents = 0, array("q")
+    # Hashes, since the names of millions of members would fill the memory.
+    folders: set[int] = set()
+    files = array("q")
     for member in archive.members():
         _check_member(archive, member)
-        parts = _parts(archive, member)
-        # On many disks, names that differ in case or in how an accent is written are one file.
-        folded = [unicodedata.normalize("NFC", part).casefold() for part in parts]
-        name = "/".join(folded)
-        if not member.is_folder and name in files:
-            raise RefusedError(f"archive {archive.path}: '{member.name}' stands there twice (but for upper case).")
-        (folders if member.is_folder else files).add(name)
-        folders.update("/".join(folded[:count]) for count in range(1, len(folded)))
+        parts = _folded(_parts(archive, member))
+        if member.is_folder:
+            folders.add(hash(parts))
+        else:
+            files.append(hash(parts))
+        folders.update(hash(parts[:count]) for count in range(1, len(parts)))
         total += member.size
         if total > max_unpacked:
             raise RefusedError(f"archive {archive.path} unpacks to over {max_unpacked} bytes; see --max-unpacked.")
-        extents.append((member.offset, member.packed_size))
+        extents.extend((member.offset, member.packed_size))
         yield member
-    if files & folders:
-        raise RefusedError(f"archive {archive.path}: '{min(files & folders)}' is both a file and a folder.")
-    _check_extents(archive, sorted(extents))
+    names, counts = np.unique(np.array(files), return_counts=True)
+    twice = {*names[counts > 1].tolist()} | (folders & {*names[np.isin(names, [*folders])].tolist()})
+    for member in archive.members() if twice else ():
+        if hash(_folded(_parts(archive, member))) in twice:
+            raise RefusedError(
+                f"archive {archive.path}: '{member.name}' stands there twice: in upper and lower case, "
+                "or as a file and as a folder, or simply so."
+            )
+    _check_extents(archive, np.array(extents).reshape(-1, 2))
 
 
 def _check_member(archive: Archive, member: Member) -> None:
@@ -166,11 +175,19 @@ def _parts(archive: Archive, member: Member) -> tuple[str, ...]:
     return parts
 
 
-def _check_extents(archive: Archive, extents: list[tuple[int, int]]) -> None:
-    """Members that share their bytes make a small archive endless."""
-    for (offset, size), (following, _) in zip(extents, extents[1:], strict=False):
-        if offset + 30 + size > following:  # 30: the header in front of each member's bytes
-            raise RefusedError(f"archive {archive.path}: members overlap at byte {following}, as in bombs.")
+def _folded(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """On many disks, names that differ in case or in how an accent is written are one file."""
+    return tuple(part.lower() if part.isascii() else unicodedata.normalize("NFC", part).casefold() for part in parts)
+
+
+def _check_extents(archive: Archive, extents: np.ndarray[Any, Any]) -> None:
+    """Refuses members that share their bytes, which make a small archive endless. `extents`: (N, 2) place and size."""
+    extents = extents[np.argsort(extents[:, 0], kind="stable")]
+    # 30: the header in front of each member's bytes
+    overlapping = np.flatnonzero(extents[:-1, 0] + 30 + extents[:-1, 1] > extents[1:, 0])
+    if len(overlapping):
+        place = extents[overlapping[0] + 1, 0]
+        raise RefusedError(f"archive {archive.path}: members overlap at byte {place}, as in bombs.")
 
 
 def _refuse_clashes(results: list[Unpacked]) -> None:
@@ -257,20 +274,17 @@ def _unpack(waiting: list[Unpacked], workers: int, progress: Callable[[int, int]
 
 
 def _jobs(path: Path) -> Iterator[_Job]:
-    count = opened_archive(path).count
-    for start in range(0, max(count, 1), _MEMBERS_PER_JOB):
-        yield _Job(path, start, min(start + _MEMBERS_PER_JOB, count))
+    archive = opened_archive(path)
+    for number, member in enumerate(archive.members()):
+        if number % _MEMBERS_PER_JOB == 0:
+            yield _Job(path, member.entry, min(_MEMBERS_PER_JOB, archive.count - number))
 
 
 def _run(job: _Job) -> _Done:
     """Unpacks a part of an archive; runs in a process of its own."""
     done = _Done()
     archive = opened_archive(job.archive)
-    for number, member in enumerate(archive.members()):
-        if number >= job.stop:
-            break
-        if number < job.start:
-            continue
+    for member in archive.members(job.entry, job.count):
         try:
             if member.is_folder:
                 _folder(job.archive.parent, _parts(archive, member))
