@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections import namedtuple
 from pathlib import Path
@@ -124,3 +126,25 @@ def test_the_documented_script_takes_its_flags_and_says_a_failure(tmp_path, fold
     assert done.returncode == 3
     assert "bad.zip cannot be read: it has no end record" in done.stderr
     assert (tmp_path / "Task_planning" / "plan" / "1.jpg").read_bytes() == b"x"
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_leaves_no_half_file(tmp_path, folder):
+    content = {f"boxes/{number:05}.jpg": os.urandom(3000) for number in range(6000)}
+    (folder / "boxes.zip").write_bytes(archive(content))
+    command = [sys.executable, SCRIPT, "--num_workers", "2", "--data_root", str(tmp_path)]
+    kills = 0
+    while kills < 3:
+        before = len(list(folder.rglob("*.jpg")))
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(folder.rglob("*.jpg"))) < before + 300:
+            time.sleep(0.002)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        assert all(data == content[name] for name, data in there(folder).items() if "/." not in name)
+    assert 900 <= len(there(folder)) < 6000
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+    assert there(folder) == content
+    assert not list(folder.rglob("*.tmp"))

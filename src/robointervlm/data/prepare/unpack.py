@@ -8,13 +8,13 @@ with their checksum and renamed; one that is there already is left alone, so tha
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import unicodedata
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
@@ -256,7 +256,8 @@ def _unpack(waiting: list[Unpacked], workers: int, progress: Callable[[int, int]
     if not jobs:
         return
     failed = set()
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
+    try:
         futures: dict[Future[_Done], Unpacked] = {pool.submit(_run, job): result for result, job in jobs}
         for future in as_completed(futures):
             result, outcome = futures[future], future.result()
@@ -268,6 +269,14 @@ def _unpack(waiting: list[Unpacked], workers: int, progress: Callable[[int, int]
                 result.exit_code = max(result.exit_code, error.exit_code)
             done += outcome.written + outcome.kept
             progress(done, total)
+    except BrokenProcessPool as error:
+        raise ExhaustedError(
+            "a process that unpacked was ended from outside, as happens when memory is short; "
+            "run the same command again, with fewer --workers."
+        ) from error
+    finally:
+        # Also when the user stops: what is waiting is not done any more.
+        pool.shutdown(cancel_futures=True)
     for result in waiting:
         if str(result.archive) not in failed:
             _write(_marker(result.archive), [json.dumps(_fingerprint(result.archive)).encode()])
@@ -333,8 +342,9 @@ def _is_beginning(path: Path, content: Iterator[bytes]) -> bool:
 
 def _write(path: Path, content: Iterator[bytes] | list[bytes]) -> None:
     """Writes a file that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # of a run that was killed; or a link, which is not written through
         with temporary.open("xb") as file:
             for piece in content:
                 file.write(piece)
