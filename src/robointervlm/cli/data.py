@@ -23,6 +23,7 @@ from robointervlm.cli.data_options import (
     progress_of,
 )
 from robointervlm.cli.index import index
+from robointervlm.cli.unpack import unpack as unpack_archives
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -254,6 +255,7 @@ def build(  # noqa: PLR0913 - one per option
 
 app.command("coordinates")(show_coordinates)
 app.command("index")(index)
+app.command("unpack")(unpack_archives)
 
 
 def _size(text: str) -> ImageSize:

@@ -1,5 +1,7 @@
 """Pictures from files nobody has to trust: JPEG, PNG and WebP inside a root folder, limited before they are decoded.
 
+A picture is a file, a member of a zip archive that a path goes through as through a folder, or a frame of an episode.
+
 A picture comes as it is stored: an EXIF rotation is NOT applied, because boxes, points and the `h`/`w` of annotations
 refer to the stored pixels, and turning the picture would move it away from under them.
 """
@@ -14,6 +16,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +27,8 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Picture
 from robointervlm.core.sample import ImageRef
+from robointervlm.data.archives import opened_archive, split_at_archive
+from robointervlm.data.episode_frames import EpisodeFrame
 
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 50_000_000
@@ -61,8 +66,10 @@ def load(ref: ImageRef) -> Picture:
 
     Raises `DataError` if it is missing or damaged, `RefusedError` if it is too large or not a picture of the root.
     """
+    frame = EpisodeFrame.read(ref.path)
     with _opened(ref) as image:
-        return _rgb(image)
+        picture = _rgb(image)
+    return np.ascontiguousarray(picture[..., ::-1]) if frame is not None and frame.swapped else picture
 
 
 def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
@@ -70,35 +77,59 @@ def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
 
     The file is opened once and not decoded. Raises as `load` does.
     """
-    path = locate(ref)
-    with _file(path) as file:
+    file, place = _stored(ref)
+    with file:
         content = file.read()
-    with _checked(io.BytesIO(content), path) as image:
-        return hashlib.sha256(content).hexdigest(), ImageSize(*image.size)
+    digest = hashlib.sha256(content)
+    frame = EpisodeFrame.read(ref.path)
+    if frame is not None and frame.swapped:
+        digest.update(b"bgr")  # the same bytes are another picture then
+    with _checked(io.BytesIO(content), place) as image:
+        return digest.hexdigest(), ImageSize(*image.size)
 
 
 @contextmanager
 def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and its limits checked, not decoded."""
-    path = locate(ref)
-    with _file(path) as file, _checked(file, path) as image:
+    file, place = _stored(ref)
+    with file, _checked(file, place) as image:
         yield image
 
 
 @contextmanager
-def _checked(file: BinaryIO, path: Path) -> Iterator[ImageFile.ImageFile]:
+def _checked(file: BinaryIO, place: str) -> Iterator[ImageFile.ImageFile]:
     try:
-        image = _header(file, path)
+        image = _header(file, place)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise RefusedError(
-                f"picture {path} has {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million."
+                f"picture {place} has {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million."
             )
         yield image
     except Image.DecompressionBombError as error:  # a WebP canvas, which Pillow looks at itself
-        raise RefusedError(f"picture {path} is too large: {error}") from error
+        raise RefusedError(f"picture {place} is too large: {error}") from error
     except _DAMAGE as error:
-        raise DataError(f"picture {path} is damaged: {error}.") from error
+        raise DataError(f"picture {place} is damaged: {error}.") from error
+
+
+def _stored(ref: ImageRef) -> tuple[BinaryIO, str]:
+    """The picture's encoded bytes, wherever they are kept, and what to call the place."""
+    frame = EpisodeFrame.read(ref.path)
+    if frame is not None:
+        meta, data = (
+            locate(replace(ref, path=f"{frame.episode}/{file}")) for file in ("meta_info.pkl", "lmdb/data.mdb")
+        )
+        return io.BytesIO(frame.content(meta, data, MAX_BYTES)), f"{ref.path} in {ref.root}"
+    path = locate(ref)
+    entered = split_at_archive(ref.root, ref.path)
+    if entered is None:
+        return _file(path), str(path)
+    outer, name = entered
+    archive = opened_archive(locate(replace(ref, path=outer)) if outer else ref.root)
+    member = archive.find(name)
+    if member is None:
+        raise DataError(f"picture {name} is not in {archive.path}.")
+    return io.BytesIO(archive.read(member, MAX_BYTES)), f"{name} in {archive.path}"
 
 
 def _file(path: Path) -> BinaryIO:
@@ -117,16 +148,16 @@ def _file(path: Path) -> BinaryIO:
     raise RefusedError(f"picture {path} has {status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6}.")
 
 
-def _header(file: BinaryIO, path: Path) -> ImageFile.ImageFile:
+def _header(file: BinaryIO, path: str) -> ImageFile.ImageFile:
     """The picture opened by what its first bytes are, whatever its name; nothing else of Pillow is tried."""
     start = file.read(12)
     file.seek(0)
     if start.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile(file, str(path))
+        return JpegImagePlugin.JpegImageFile(file, path)
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile(file, str(path))
+        return PngImagePlugin.PngImageFile(file, path)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile(file, str(path))
+        return WebPImagePlugin.WebPImageFile(file, path)
     found = "empty" if not start else f"not one (it starts with {start!r})"
     raise DataError(f"picture {path} is {found}; JPEG, PNG and WebP are read.")
 
