@@ -260,7 +260,9 @@ def assemble(root: Path, numbers: list[int], split: str, source: str = SOURCE) -
         for task, made in shard["records"].items():
             rows[task] += [json.dumps(record) for record in made]
     for task, lines in rows.items():
-        write_file(root / FILES[task].format(split=split, source=source), ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+        write_file(
+            root / FILES[task].format(split=split, source=source), ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+        )
     write_file(root / EPISODES_FILE.format(split=split, source=source), ("\n".join(episodes) + "\n").encode())
     return {task: len(lines) for task, lines in rows.items()}
 

@@ -184,7 +184,8 @@ def _contact_decide(episode: Episode, rng: Generator) -> Iterator[Asked]:
     free = [
         number
         for number, frame in enumerate(episode.frames)
-        if frame.touching is False and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
+        if frame.touching is False
+        and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
     ]
     kept = rng.permutation(free)[: max(1, len(touching))].tolist()
     for number in sorted(touching + kept):

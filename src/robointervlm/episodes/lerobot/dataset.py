@@ -68,7 +68,9 @@ class LeRobotDataset:
     @cached_property
     def cameras(self) -> tuple[str, ...]:
         """The names of all videos."""
-        return tuple(name for name, what in self.features.items() if isinstance(what, dict) and what.get("dtype") == "video")
+        return tuple(
+            name for name, what in self.features.items() if isinstance(what, dict) and what.get("dtype") == "video"
+        )
 
     @cached_property
     def episodes(self) -> tuple[Listed, ...]:
@@ -77,7 +79,9 @@ class LeRobotDataset:
         for row in self._grouped_rows() if self.grouped else self._rows_of_lines():
             index, length = row.get("episode_index"), row.get("length")
             if not _is_count(index):
-                raise DataError(f"{self.root / 'meta'}: an episode has the index {index!r}; a number from 0 is expected.")
+                raise DataError(
+                    f"{self.root / 'meta'}: an episode has the index {index!r}; a number from 0 is expected."
+                )
             if index in found:
                 raise DataError(f"{self.root / 'meta'}: episode {index} is listed twice.")
             tasks = row.get("tasks")
@@ -130,7 +134,9 @@ class LeRobotDataset:
         if order != list(range(len(rows))):
             raise DataError(f"{file}: the frames of episode {episode.index} are not numbered 0 to {len(rows) - 1}.")
         if episode.length is not None and len(rows) != episode.length:
-            raise DataError(f"{file} has {len(rows)} rows of episode {episode.index}; its metadata says {episode.length}.")
+            raise DataError(
+                f"{file} has {len(rows)} rows of episode {episode.index}; its metadata says {episode.length}."
+            )
         return rows
 
     def video(self, episode: Listed, camera: str) -> VideoPlace:
@@ -171,20 +177,26 @@ class LeRobotDataset:
         if wanted is None and len(self.cameras) == 1:
             return self.cameras[0]
         if wanted not in self.cameras:
-            said = f"camera '{wanted}' is not in" if wanted else "no camera is chosen in the mapping or with --camera of"
+            said = (
+                f"camera '{wanted}' is not in" if wanted else "no camera is chosen in the mapping or with --camera of"
+            )
             raise RecipeError(f"{said} {self.root}; it has {', '.join(self.cameras) or 'no video'}.")
         return wanted
 
     def _place_of_one(self, episode: Listed) -> dict[str, Any]:
         size = self.info.get("chunks_size", 1000)
         if not _is_count(size) or size < 1:
-            raise DataError(f"{self.root / 'meta' / 'info.json'}: chunks_size is {size!r}; a number from 1 is expected.")
+            raise DataError(
+                f"{self.root / 'meta' / 'info.json'}: chunks_size is {size!r}; a number from 1 is expected."
+            )
         return {"episode_chunk": episode.index // size, "episode_index": episode.index}
 
     def _number(self, episode: Listed, name: str) -> int:
         value = episode.row.get(name)
         if not _is_count(value):
-            raise DataError(f"episode {episode.index}: {name} is {value!r} in meta/episodes; a number from 0 is expected.")
+            raise DataError(
+                f"episode {episode.index}: {name} is {value!r} in meta/episodes; a number from 0 is expected."
+            )
         return int(value)
 
     def _template(self, name: str, default: str) -> str:

@@ -172,10 +172,10 @@ class _Labels:
 
     def episode(self, listed: Listed, pictures: dict[int, Picture]) -> Episode:
         mapping, contact = self.mapping, self.steps.contact_index
-        moment = self.steps.rows[contact] if contact is not None and not mapping.moving_camera else None
         # Rows after the contact may say nothing any more: the first that knows is asked, as for the contact itself.
-        points = self._first_points() if moment is not None else ()
-        contact_box = self._first_box(mapping.contact_box) if moment is not None else None
+        foreseen = contact is not None and not mapping.moving_camera
+        points = self._first_points() if foreseen else ()
+        contact_box = self._first_box(mapping.contact_box) if foreseen else None
         final = None if mapping.moving_camera else self._first_box(mapping.final_box)
         return Episode(
             id=f"{mapping.source}_{listed.index:06d}",
