@@ -252,8 +252,8 @@ def build(  # noqa: PLR0913 - one per option
 
     Example: `robointer data build --source sim --episodes 100 --val-episodes 20 --out data/sim`,
     then `ROBOINTER_DATA=data/sim robointer data check sim_current_box_train`.
-    Of recordings: `robointer data build --source lerobot --from FOLDER --mapping my_columns.yaml --out data/mine`; without
-    `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
+    Of recordings: `robointer data build --source lerobot --from FOLDER --mapping my_columns.yaml --out data/mine`;
+    without `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
     """
     if source == "lerobot":
         build_recordings(

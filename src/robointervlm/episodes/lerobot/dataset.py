@@ -1,12 +1,14 @@
 """A LeRobot dataset on disk: which episodes it lists, their rows, and where in which video their frames are.
 
 v2.1 has a parquet file and a video per episode, listed in `meta/episodes.jsonl`; v3.0 has many episodes in a file, and
-`meta/episodes/**/*.parquet` says where each begins. Metadata is not trusted: paths stay inside the folder, and what does
-not fit is a `DataError` of that episode, so that the others can be used.
+`meta/episodes/**/*.parquet` says where each begins. Metadata is not trusted: paths stay inside the folder, and what
+does not fit is a `DataError` of that episode, so that the others can be used.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +67,11 @@ class LeRobotDataset:
         features = self.info.get("features")
         self.features: Row = features if isinstance(features, dict) else {}
 
+    @property
+    def digest(self) -> str:
+        """What tells this dataset from others of the same columns, wherever it lies."""
+        return hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()[:16]
+
     @cached_property
     def cameras(self) -> tuple[str, ...]:
         """The names of all videos."""
@@ -77,17 +84,16 @@ class LeRobotDataset:
         """Every episode the metadata lists, in order of its index."""
         found: dict[int, Listed] = {}
         for row in self._grouped_rows() if self.grouped else self._rows_of_lines():
-            index, length = row.get("episode_index"), row.get("length")
-            if not _is_count(index):
-                raise DataError(
-                    f"{self.root / 'meta'}: an episode has the index {index!r}; a number from 0 is expected."
-                )
+            index, length = _count(row.get("episode_index")), _count(row.get("length"))
+            if index is None:
+                said = row.get("episode_index")
+                raise DataError(f"{self.root / 'meta'}: an episode has the index {said!r}; a number is expected.")
             if index in found:
                 raise DataError(f"{self.root / 'meta'}: episode {index} is listed twice.")
             tasks = row.get("tasks")
             tasks = [tasks] if isinstance(tasks, str) else tasks
             texts = tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else ()
-            found[index] = Listed(index, length if _is_count(length) else None, texts, row)
+            found[index] = Listed(index, length, texts, row)
         if not found:
             raise DataError(f"{self.root / 'meta'} lists no episode.")
         return tuple(found[index] for index in sorted(found))
@@ -143,8 +149,8 @@ class LeRobotDataset:
         """Where the frames of an episode are; a `DataError` tells that the file is not there."""
         if self.grouped:
             key = f"videos/{camera}"
-            places = {name: self._number(episode, f"{key}/{name}") for name in ("chunk_index", "file_index")}
-            file = self._inside(self._template("video_path", V3_VIDEO), {**places, "video_key": camera})
+            numbers = {name: self._number(episode, f"{key}/{name}") for name in ("chunk_index", "file_index")}
+            file = self._inside(self._template("video_path", V3_VIDEO), {**numbers, "video_key": camera})
             begin = episode.row.get(f"{key}/from_timestamp")
             if not isinstance(begin, int | float) or not 0 <= begin < 1e9:
                 raise DataError(f"episode {episode.index}: {key}/from_timestamp is {begin!r}; seconds are expected.")
@@ -159,11 +165,11 @@ class LeRobotDataset:
         """The size of a camera's pictures as the metadata gives it."""
         what = self.features.get(camera)
         shape, names = (what.get("shape"), what.get("names")) if isinstance(what, dict) else (None, None)
-        if not isinstance(shape, list) or len(shape) != 3 or not all(_is_count(side) for side in shape):
+        if not isinstance(shape, list) or len(shape) != 3:
             return None
         sides = dict(zip(names, shape, strict=False)) if isinstance(names, list) else {}
-        height, width = sides.get("height", shape[0]), sides.get("width", shape[1])
-        return ImageSize(width, height)
+        height, width = _count(sides.get("height", shape[0])), _count(sides.get("width", shape[1]))
+        return None if height is None or width is None else ImageSize(width, height)
 
     def stated_codec(self, camera: str) -> str | None:
         """The codec of a camera's videos as the metadata gives it."""
@@ -184,20 +190,17 @@ class LeRobotDataset:
         return wanted
 
     def _place_of_one(self, episode: Listed) -> dict[str, Any]:
-        size = self.info.get("chunks_size", 1000)
-        if not _is_count(size) or size < 1:
-            raise DataError(
-                f"{self.root / 'meta' / 'info.json'}: chunks_size is {size!r}; a number from 1 is expected."
-            )
+        size = _count(self.info.get("chunks_size", 1000))
+        if not size:
+            raise DataError(f"{self.root / 'meta' / 'info.json'}: chunks_size is not a number from 1.")
         return {"episode_chunk": episode.index // size, "episode_index": episode.index}
 
     def _number(self, episode: Listed, name: str) -> int:
-        value = episode.row.get(name)
-        if not _is_count(value):
-            raise DataError(
-                f"episode {episode.index}: {name} is {value!r} in meta/episodes; a number from 0 is expected."
-            )
-        return int(value)
+        value = _count(episode.row.get(name))
+        if value is None:
+            said = episode.row.get(name)
+            raise DataError(f"episode {episode.index}: {name} is {said!r} in meta/episodes; a number is expected.")
+        return value
 
     def _template(self, name: str, default: str) -> str:
         template = self.info.get(name, default)
@@ -220,27 +223,32 @@ class LeRobotDataset:
 
 def read_parquet(file: Path, columns: Sequence[str], filters: Any = None) -> list[dict[str, Any]]:
     """Rows of a parquet file as plain values; a `DataError` if it is damaged."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - needs the extra `lerobot`
-    from pyarrow.lib import ArrowException
-
+    pq, errors = _parquet()
     try:
         with file.open("rb") as content:  # an open file is never taken for a folder of partitions
             rows: list[dict[str, Any]] = pq.read_table(content, columns=list(columns), filters=filters).to_pylist()
-    except (ArrowException, OSError, ValueError) as error:
+    except errors as error:
         raise DataError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}.") from error
     return rows
 
 
 def _columns_of(file: Path) -> set[str]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-    from pyarrow.lib import ArrowException
-
+    pq, errors = _parquet()
     try:
         return set(pq.read_schema(file).names)
     except FileNotFoundError:
         raise DataError(f"{file} is missing.") from None
-    except (ArrowException, OSError, ValueError) as error:
+    except errors as error:
         raise DataError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}.") from error
+
+
+def _parquet() -> tuple[Any, tuple[type[Exception], ...]]:
+    """pyarrow's parquet module, and what it raises for a file that is damaged."""
+    try:
+        pq = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError:
+        raise RecipeError("parquet files need pyarrow; install it with: pip install 'robointervlm[lerobot]'.") from None
+    return pq, (importlib.import_module("pyarrow").ArrowException, OSError, ValueError)
 
 
 def _json_object(file: Path) -> dict[str, Any]:
@@ -255,5 +263,6 @@ def _json_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _count(value: object) -> int | None:
+    """A whole number from 0; None if it is something else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
