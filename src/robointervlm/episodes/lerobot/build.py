@@ -138,7 +138,7 @@ def _dataset(folder: Path) -> LeRobotDataset:
 def make_episode(config: LeRobotConfig, root: Path, split: str, number: int) -> Problem | None:
     """Writes the pictures of one episode, then its shard; what is wrong with it if it cannot be read."""
     dataset = _dataset(config.folder)
-    listed = next(listed for listed in dataset.episodes if listed.index == number)
+    listed = dataset.numbered[number]
     camera = dataset.camera(config.camera or config.mapping.camera)
     try:
         recording = read_episode(dataset, listed, config.mapping, camera=camera, frames=config.frames)

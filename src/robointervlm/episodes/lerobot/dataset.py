@@ -98,6 +98,11 @@ class LeRobotDataset:
             raise DataError(f"{self.root / 'meta'} lists no episode.")
         return tuple(found[index] for index in sorted(found))
 
+    @cached_property
+    def numbered(self) -> dict[int, Listed]:
+        """Every episode by its index."""
+        return {listed.index: listed for listed in self.episodes}
+
     def _rows_of_lines(self) -> Iterator[Row]:
         lines = RecordFile(self.root / "meta" / "episodes.jsonl")
         for number in range(len(lines)):
@@ -243,7 +248,7 @@ def _columns_of(file: Path) -> set[str]:
 
 
 def _parquet() -> tuple[Any, tuple[type[Exception], ...]]:
-    """pyarrow's parquet module, and what it raises for a file that is damaged."""
+    """The parquet module of pyarrow, and what it raises for a file that is damaged."""
     try:
         pq = importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError:

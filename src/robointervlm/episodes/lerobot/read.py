@@ -67,6 +67,13 @@ def read_episode(dataset: LeRobotDataset, listed: Listed, mapping: Mapping, *, c
     return Recording(made.episode(listed, dict(zip(shown, pictures, strict=True))), warnings)
 
 
+def pictures_at(dataset: LeRobotDataset, listed: Listed, steps: Sequence[int], *, camera: str) -> list[Picture]:
+    """The pictures of any time steps of an episode, uint8 (height, width, 3) each; errors as of `read_episode`."""
+    place = dataset.video(listed, camera)
+    with Video(place.file) as video:
+        return video.pictures(steps, fps=dataset.fps, begin_seconds=place.begin_seconds)
+
+
 def _compare(dataset: LeRobotDataset, camera: str, video: Video) -> tuple[str, ...]:
     stated = dataset.stated_size(camera)
     if stated is not None and stated != video.size:
