@@ -17,6 +17,7 @@ from rich.table import Table
 
 from robointervlm.cli.coordinates import coordinates as show_coordinates
 from robointervlm.cli.recordings import build_recordings
+from robointervlm.cli.unpack import unpack as unpack_archives
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -280,6 +281,7 @@ def build(  # noqa: PLR0913 - one per option
 
 
 app.command("coordinates")(show_coordinates)
+app.command("unpack")(unpack_archives)
 
 
 def _size(text: str) -> ImageSize:

@@ -13,7 +13,10 @@ IMAGE_MARKER = "<image>"
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where a picture is. `size` is what the annotation says of it, None if nothing (then the file is asked)."""
+    """Where a picture is. `size` is what the annotation says of it, None if nothing (then the file is asked).
+
+    `root` with `path` is a file, also inside a zip archive on the way, or `path` is an `EpisodeFrame` written out.
+    """
 
     root: Path
     path: str

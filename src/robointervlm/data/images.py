@@ -1,5 +1,7 @@
 """Pictures from files nobody has to trust: JPEG, PNG and WebP inside a root folder, limited before they are decoded.
 
+A picture is a file, a member of a zip archive that a path goes through as through a folder, or a frame of an episode.
+
 A picture comes as it is stored: an EXIF rotation is NOT applied, because boxes, points and the `h`/`w` of annotations
 refer to the stored pixels, and turning the picture would move it away from under them.
 """
@@ -7,12 +9,14 @@ refer to the stored pixels, and turning the picture would move it away from unde
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +27,8 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Picture
 from robointervlm.core.sample import ImageRef
+from robointervlm.data.archives import opened_archive, split_at_archive
+from robointervlm.data.episode_frames import EpisodeFrame
 
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 50_000_000
@@ -60,21 +66,28 @@ def load(ref: ImageRef) -> Picture:
 
     Raises `DataError` if it is missing or damaged, `RefusedError` if it is too large or not a picture of the root.
     """
+    frame = EpisodeFrame.read(ref.path)
     with _opened(ref) as image:
-        return _rgb(image)
+        picture = _rgb(image)
+    return np.ascontiguousarray(picture[..., ::-1]) if frame is not None and frame.swapped else picture
 
 
 def content_hash(ref: ImageRef) -> str:
     """A hash of the picture's file: equal for the same file in different places. Raises as `load` does."""
-    with _file(locate(ref)) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    file, _ = _stored(ref)
+    frame = EpisodeFrame.read(ref.path)
+    with file:
+        digest = hashlib.sha256(file.read())
+    if frame is not None and frame.swapped:
+        digest.update(b"bgr")  # the same bytes are another picture then
+    return digest.hexdigest()
 
 
 @contextmanager
 def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and its limits checked, not decoded."""
-    path = locate(ref)
-    with _file(path) as file:
+    file, path = _stored(ref)
+    with file:
         try:
             image = _header(file, path)
             width, height = image.size
@@ -87,6 +100,26 @@ def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
             raise RefusedError(f"picture {path} is too large: {error}") from error
         except _DAMAGE as error:
             raise DataError(f"picture {path} is damaged: {error}.") from error
+
+
+def _stored(ref: ImageRef) -> tuple[BinaryIO, str]:
+    """The picture's encoded bytes, wherever they are kept, and what to call the place."""
+    frame = EpisodeFrame.read(ref.path)
+    if frame is not None:
+        meta, data = (
+            locate(replace(ref, path=f"{frame.episode}/{file}")) for file in ("meta_info.pkl", "lmdb/data.mdb")
+        )
+        return io.BytesIO(frame.content(meta, data, MAX_BYTES)), f"{ref.path} in {ref.root}"
+    path = locate(ref)
+    entered = split_at_archive(ref.root, ref.path)
+    if entered is None:
+        return _file(path), str(path)
+    outer, name = entered
+    archive = opened_archive(locate(replace(ref, path=outer)) if outer else ref.root)
+    member = archive.find(name)
+    if member is None:
+        raise DataError(f"picture {name} is not in {archive.path}.")
+    return io.BytesIO(archive.read(member, MAX_BYTES)), f"{name} in {archive.path}"
 
 
 def _file(path: Path) -> BinaryIO:
@@ -105,16 +138,16 @@ def _file(path: Path) -> BinaryIO:
     raise RefusedError(f"picture {path} has {status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6}.")
 
 
-def _header(file: BinaryIO, path: Path) -> ImageFile.ImageFile:
+def _header(file: BinaryIO, path: str) -> ImageFile.ImageFile:
     """The picture opened by what its first bytes are, whatever its name; nothing else of Pillow is tried."""
     start = file.read(12)
     file.seek(0)
     if start.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile(file, str(path))
+        return JpegImagePlugin.JpegImageFile(file, path)
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile(file, str(path))
+        return PngImagePlugin.PngImageFile(file, path)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile(file, str(path))
+        return WebPImagePlugin.WebPImageFile(file, path)
     found = "empty" if not start else f"not one (it starts with {start!r})"
     raise DataError(f"picture {path} is {found}; JPEG, PNG and WebP are read.")
 

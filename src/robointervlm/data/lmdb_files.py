@@ -4,14 +4,15 @@ The `lmdb` library maps the file into memory and follows what it says, so that a
 process. Here every page is read with its bounds checked, and damage is a `DataError`. There are no locks and no state
 beyond the open file, so readers may be shared by threads and inherited by processes.
 
-Format: LMDB 0.9 data version 1 on 64-bit little-endian machines, as in `mdb.c` of OpenLDAP: two meta pages, of which the
-one with the higher transaction counts, and a B+ tree of pages.
+Format: data version 1 of 64-bit little-endian machines, as in `mdb.c` of OpenLDAP's LMDB 0.9: two meta pages, of which
+the one with the higher transaction counts, and a B+ tree of pages.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -58,8 +59,10 @@ class LmdbFile:
             self._file = self.path.open("rb", buffering=0)
         except OSError as error:
             raise DataError(f"LMDB file {self.path} cannot be opened: {error.strerror}.") from error
+        weakref.finalize(self, self._file.close)
         self._size = os.fstat(self._file.fileno()).st_size
-        meta = self._newest_meta()
+        first = self._meta(0)
+        meta = max(first, self._meta(first.page_size))
         self._page_size, self._root, self._last_page = meta.page_size, meta.root, meta.last_page
 
     def close(self) -> None:
@@ -78,8 +81,8 @@ class LmdbFile:
                 node = _node(page, nodes[index]) if index >= 0 else None
                 return None if node is None or node.key != key else self._value(page, node, max_bytes)
             # The first key of a branch is not written, and counts as lower than any other.
-            number = _child(_node(page, nodes[max(_last_at_most(page, nodes, key, 1), 0)]))
-        self._damaged("its tree has no end")
+            number = _child(_node(page, nodes[_last_at_most(page, nodes, key, 1)]))
+        return self._damaged("its tree has no end")
 
     def keys(self) -> Iterator[bytes]:
         """Every key, in order."""
@@ -96,15 +99,6 @@ class LmdbFile:
                 yield from (_node(page, start).key for start in nodes)
             else:
                 waiting += [(_child(_node(page, start)), depth + 1) for start in reversed(nodes)]
-
-    def _newest_meta(self) -> _Meta:
-        first = self._meta(0)
-        metas = [first, self._meta(first.page_size)]
-        newest = max(metas, key=lambda meta: meta.transaction)
-        if (newest.last_page + 1) * newest.page_size > self._size:
-            pages = newest.last_page + 1
-            self._damaged(f"it is truncated: {self._size} bytes instead of {pages} pages of {newest.page_size}")
-        return newest
 
     def _meta(self, offset: int) -> _Meta:
         content = self._read(offset + _HEADER.size, _META.size)

@@ -228,17 +228,13 @@ class _Machine:
             _expect(target, _Array).array = _array(data, dtype, shape, "F" if fortran else "C")
 
 
-def _made(name: str, arguments: tuple[Any, ...]) -> Any:
+def _made(name: str, arguments: tuple[Any, ...]) -> Any:  # noqa: PLR0911 - one per form
     """What a known name gives for arguments, made here from plain values."""
     match name, arguments:
-        case "encode", (str() as text, "latin1"):
+        case (("encode" | "bytes"), (str() as text, "latin1" | "latin-1")):
             return text.encode("latin-1")
-        case "bytes", ():
-            return b""
-        case "bytes", (bytes() as data,):
-            return data
-        case "bytes", (str() as text, "latin-1" | "latin1"):
-            return text.encode("latin-1")
+        case "bytes", () | (bytes(),):
+            return b"".join(arguments)
         case (("dict" | "list"), ()):
             return {} if name == "dict" else []
         case "set", ([*values],):

@@ -23,6 +23,7 @@ from robointervlm.core.reading import find_places
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef, Question, Sample, Turn
 from robointervlm.data import images, third_party
 from robointervlm.data.annotations import FieldError, RecordError, RecordFile, RecordProblem, RefusedRecordError
+from robointervlm.data.episode_frames import frame_of_key, is_frame_key
 from robointervlm.data.spec import DatasetSpec
 from robointervlm.tasks import Task, task_named
 
@@ -253,9 +254,15 @@ def pictures_of(record: Mapping[str, Any], spec: DatasetSpec, root: Path) -> tup
             raise FieldError(given[0], f"holds {path!r}; the path of a picture is expected")
     sizes = [_declared_size(record, spec), *[None] * len(paths)]
     return tuple(
-        ImageRef(root, _stripped(given[0], path, spec.strip_prefix), size)
-        for path, size in zip(paths, sizes, strict=False)
+        ImageRef(root, _placed(record, given[0], path, spec), size) for path, size in zip(paths, sizes, strict=False)
     )
+
+
+def _placed(record: Mapping[str, Any], field: str, path: str, spec: DatasetSpec) -> str:
+    """The picture's path below the dataset's `images`."""
+    if spec.episodes and not record.get("is_local") and is_frame_key(path):
+        return str(frame_of_key(path, spec.episodes, spec.camera, swapped=spec.channels == "bgr"))
+    return _stripped(field, path, spec.strip_prefix)
 
 
 def _stripped(field: str, path: str, prefix: str) -> str:

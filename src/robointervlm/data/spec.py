@@ -44,8 +44,12 @@ class DatasetSpec(BaseModel):
 
     Attributes:
         annotations: the annotation file, or several candidates of which the first that exists is read.
-        images: the folder that the picture paths of the records are relative to.
+        images: the folder, or zip archive, that the picture paths of the records are relative to.
         strip_prefix: a leading part of the picture paths that is not there on disk, such as `demo/images/`.
+        episodes: the folder, below `images`, of LMDB episodes that pictures named `…/episode#index` are frames of;
+            records with `is_local` name files all the same.
+        camera: which of an episode's cameras the frames are of.
+        channels: `bgr` for episodes whose pictures were encoded with red and blue exchanged.
         coordinates: the format of the numbers in questions and answers.
         image_size: width and height of every picture, for records that do not say; without it the pictures are asked.
         resize_limits: min_pixels and max_pixels of the processor that `resized` numbers were made for; needed only
@@ -64,6 +68,9 @@ class DatasetSpec(BaseModel):
     annotations: tuple[str, ...] = Field(min_length=1)
     images: str = "."
     strip_prefix: str = ""
+    episodes: str = ""
+    camera: str = "primary"
+    channels: Literal["rgb", "bgr"] = "rgb"
     coordinates: Coordinates = "pixel"
     image_size: tuple[int, int] | None = None
     resize_limits: tuple[int, int] | None = None

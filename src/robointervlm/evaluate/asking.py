@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,8 +102,7 @@ class Asker:
     def _picture_facts(self, ref: ImageRef) -> _PictureFacts:
         if ref not in self._facts:
             size = images.size(ref)  # refuses what is no picture before a byte of it is hashed
-            with images.locate(ref).open("rb") as file:
-                self._facts[ref] = _PictureFacts(size, hashlib.file_digest(file, "sha256").hexdigest())
+            self._facts[ref] = _PictureFacts(size, images.content_hash(ref))
         return self._facts[ref]
 
     def _key(
