@@ -13,7 +13,19 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("pyarrow")
 
-from lerobot_sets import CAMERA, CONTACT, FPS, STEPS, number_of, numbered, pictures_of, write_v2, write_v3, write_video
+from lerobot_sets import (
+    CAMERA,
+    CONTACT,
+    FPS,
+    STEPS,
+    number_of,
+    numbered,
+    pictures_of,
+    write_rows,
+    write_v2,
+    write_v3,
+    write_video,
+)
 from rich.console import Console
 
 from robointervlm.cli.main import run
@@ -97,6 +109,18 @@ def test_facts_of_the_whole_episode_come_from_its_rows(sets, mapping, version):
     assert [(s.first, s.last, s.primitive) for s in episode.segments] == [(0, 11, "pick"), (12, 23, "place")]
 
 
+def test_of_several_contacts_the_first_is_told(copy, mapping):
+    """Ten rows tell of step 9, those after them of step 20 with another box."""
+    rows = read_rows(copy)
+    for row in rows[CONTACT + 1 : 21]:
+        row |= {"annotation.contact_frame": "20", "annotation.affordance_box": "[[1, 2], [3, 4]]"}
+    for row in rows[:3]:
+        row |= {"annotation.affordance_box": ""}
+    write_rows(copy / "data/chunk-000/episode_000000.parquet", rows)
+    episode = read(copy, mapping).episode
+    assert (episode.contact_index, episode.contact_box) == (CONTACT, Box(10, 12, 40, 52))
+
+
 def test_labels_of_lower_quality_are_as_if_they_were_not_there(copy, mapping):
     set_cells(copy, "Q_annotation.object_box", "Secondary")
     boxes = [frame.things["object to move"].box for frame in read(copy, mapping).episode.frames]
@@ -142,15 +166,15 @@ def test_colours_are_right(tmp_path, colour):
     assert np.abs(picture.astype(int) - colour).max() <= 6
 
 
-def set_cells(root: Path, column: str, value: object) -> None:
-    """Writes the same value into every cell of a column of the first episode."""
-    import pyarrow as pa  # noqa: PLC0415
+def read_rows(root: Path) -> list[dict]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    file = root / "data/chunk-000/episode_000000.parquet"
-    table = pq.read_table(file)
-    cells = pa.array([value] * table.num_rows)
-    pq.write_table(table.set_column(table.column_names.index(column), column, cells), file)
+    return pq.read_table(root / "data/chunk-000/episode_000000.parquet").to_pylist()
+
+
+def set_cells(root: Path, column: str, value: object) -> None:
+    """Writes the same value into every cell of a column of the first episode."""
+    write_rows(root / "data/chunk-000/episode_000000.parquet", [{**row, column: value} for row in read_rows(root)])
 
 
 def without_rows(root: Path) -> None:
@@ -195,10 +219,8 @@ def other_length(root: Path) -> None:
 
 
 def without_column(root: Path) -> None:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    file = root / "data/chunk-000/episode_000000.parquet"
-    pq.write_table(pq.read_table(file).drop_columns(["annotation.object_box"]), file)
+    rows = [{name: cell for name, cell in row.items() if name != "annotation.object_box"} for row in read_rows(root)]
+    write_rows(root / "data/chunk-000/episode_000000.parquet", rows)
 
 
 def wild_box(root: Path) -> None:
@@ -369,4 +391,7 @@ def test_boxes_of_internvla_m1_are_those_that_others_took_from_it():
             seen = box(row, wanted, ImageSize(640, 480))
             found = None if seen is None else [seen.box.x1, seen.box.y1, seen.box.x2 - 1, seen.box.y2 - 1]
             assert found == (frame[name] and frame[name]["box"])
+        fingers = box(row, mapping.gripper_box, ImageSize(640, 480)).box
+        sides = [fingers.x1, fingers.y1, fingers.x2, fingers.y2]
+        assert sides == pytest.approx(frame["gripper_fingers_box"], abs=0.006)
     assert len(annotated) == 22

@@ -16,7 +16,7 @@ from robointervlm.episodes.episode import Episode, Frame, Segment, ThingView
 from robointervlm.episodes.lerobot import cells
 from robointervlm.episodes.lerobot.cells import Row, Seen
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset, Listed
-from robointervlm.episodes.lerobot.mapping import Mapping, Phases
+from robointervlm.episodes.lerobot.mapping import Detections, Mapping, Phases, Places
 from robointervlm.episodes.lerobot.video import Picture, Video
 
 # The published answers have so many.
@@ -91,22 +91,25 @@ class _Steps:
     def __init__(self, rows: Sequence[Row], mapping: Mapping) -> None:
         self.rows = rows
         self.accepted = mapping.accepted_quality
-        self.contact_index = self._contact(mapping)
+        self.contact_index: int | None = None
+        # Rows tell of the contact that comes next; those before the first one are about that.
+        self.before_contact: list[Row] = []
+        for row in rows if mapping.contact_frame is not None else ():
+            told = self._contact(row, mapping)
+            if told is not None and self.contact_index in {None, told}:
+                self.contact_index = told
+                self.before_contact.append(row)
 
-    def _contact(self, mapping: Mapping) -> int | None:
-        """The first step at which the fingers touch, of those that rows tell; where it is past, rows tell none."""
-        if mapping.contact_frame is None:
+    def _contact(self, row: Row, mapping: Mapping) -> int | None:
+        """The step of contact that a row tells of; None where there is none, or it is past."""
+        found = cells.number(row, mapping.contact_frame, self.accepted) if mapping.contact_frame is not None else None
+        if found is None or found < 0:
             return None
-        for row in self.rows:
-            found = cells.number(row, mapping.contact_frame, self.accepted)
-            if found is None or found < 0:
-                continue
-            if found != int(found) or found >= len(self.rows):
-                raise DataError(
-                    f"column '{mapping.contact_frame.column}': {found:g} is no frame of 0 to {len(self.rows) - 1}."
-                )
-            return int(found)
-        return None
+        if mapping.contact_frame is not None and (found != int(found) or found >= len(self.rows)):
+            raise DataError(
+                f"column '{mapping.contact_frame.column}': {found:g} is no frame of 0 to {len(self.rows) - 1}."
+            )
+        return int(found)
 
 
 def _named(steps: _Steps, listed: Listed, mapping: Mapping) -> _Named:
@@ -179,11 +182,11 @@ class _Labels:
 
     def episode(self, listed: Listed, pictures: dict[int, Picture]) -> Episode:
         mapping, contact = self.mapping, self.steps.contact_index
-        # Rows after the contact may say nothing any more: the first that knows is asked, as for the contact itself.
-        foreseen = contact is not None and not mapping.moving_camera
-        points = self._first_points() if foreseen else ()
-        contact_box = self._first_box(mapping.contact_box) if foreseen else None
-        final = None if mapping.moving_camera else self._first_box(mapping.final_box)
+        # Empty without a contact: then there is no box or point of it either.
+        before = self.steps.before_contact if not mapping.moving_camera else []
+        points = self._first_points(before)
+        contact_box = self._first_box(mapping.contact_box, before)
+        final = None if mapping.moving_camera else self._first_box(mapping.final_box, self.steps.rows)
         return Episode(
             id=f"{mapping.source}_{listed.index:06d}",
             source=mapping.source,
@@ -214,13 +217,12 @@ class _Labels:
         last = cells.number(self.steps.rows[-1], told, self.steps.accepted)
         return None if last is None else last > 0
 
-    def _first_box(self, wanted: Any) -> Box | None:
-        found = (cells.box(row, wanted, self.size, self.steps.accepted) for row in self.steps.rows)
+    def _first_box(self, wanted: Places | Detections | None, rows: Sequence[Row]) -> Box | None:
+        found = (cells.box(row, wanted, self.size, self.steps.accepted) for row in rows)
         return next((seen.box for seen in found if seen is not None), None)
 
-    def _first_points(self) -> tuple[Point, ...]:
-        wanted = self.mapping.contact_points
-        found = (cells.points(row, wanted, self.size, self.steps.accepted) for row in self.steps.rows)
+    def _first_points(self, rows: Sequence[Row]) -> tuple[Point, ...]:
+        found = (cells.points(row, self.mapping.contact_points, self.size, self.steps.accepted) for row in rows)
         return next((points for points in found if points), ())
 
     def _frame(self, listed: Listed, step: int, picture: Picture) -> Frame:
