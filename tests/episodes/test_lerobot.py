@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -367,6 +368,26 @@ def test_the_command_makes_datasets_that_pass_the_check(sets, tmp_path, capsys):
     assert run(["data", "build", *options, "--val-share", "0"]) == 0
     assert run(["data", "check", "robointer_gripper_det_train", "--catalog", str(out)]) == 0
     assert "2 episodes made" in capsys.readouterr().out
+
+
+def test_the_command_without_a_folder_says_what_is_missing(tmp_path, capsys):
+    assert run(["data", "build", "--source", "lerobot", "--out", str(tmp_path / "out")]) == 2
+    assert "needs --from FOLDER" in capsys.readouterr().err
+
+
+def test_a_build_without_pyav_says_what_to_install(sets, tmp_path, mapping, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(RecipeError, match=r"robointervlm\[lerobot\]"):
+        build_lerobot(LeRobotConfig(sets["v3.0"], mapping), tmp_path / "out", workers=1, console=QUIET)
+
+
+def test_a_dataset_of_the_same_columns_does_not_get_into_another_ones_folder(copy, tmp_path, mapping):
+    config = LeRobotConfig(copy, mapping, frames=2)
+    build_lerobot(config, tmp_path / "out", workers=1, console=QUIET)
+    info = json.loads((copy / "meta/info.json").read_text()) | {"total_episodes": 7}
+    (copy / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match="holds another data set: dataset is"):
+        build_lerobot(config, tmp_path / "out", workers=1, console=QUIET)
 
 
 @pytest.mark.skipif(not M1.is_dir(), reason="the InternVLA-M1 demonstration set is not here")

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from robointervlm.core.errors import DataError, ExhaustedError, RoboInterError
+from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.episodes.build import FILES, Split, assemble, claim, run_jobs, shard_file, write_file
 from robointervlm.episodes.episode import Episode, as_json
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset
@@ -148,9 +148,7 @@ def make_episode(config: LeRobotConfig, root: Path, split: str, number: int) -> 
             "records": records(recording.episode, pictures),
             "warnings": recording.warnings,
         }
-    except ExhaustedError:
-        raise
-    except RoboInterError as error:
+    except (DataError, RefusedError) as error:
         return Problem(number, "error", str(error))
     write_file(shard_file(root, split, number), json.dumps(shard).encode())
     return None
