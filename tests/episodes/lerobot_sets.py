@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.video.reformatter import Colorspace
 
 from robointervlm.core.answer import Box
 from robointervlm.episodes.episode import Episode
@@ -46,7 +47,9 @@ def pictures_of(episode: Episode) -> list[np.ndarray]:
     return [numbered(np.asarray(frames[step % len(frames)].picture), step) for step in range(STEPS)]
 
 
-def write_video(file: Path, pictures: list[np.ndarray], codec: str = "libx264") -> None:
+def write_video(
+    file: Path, pictures: list[np.ndarray], codec: str = "libx264", colours: Colorspace = Colorspace.ITU601
+) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     height, width = pictures[0].shape[:2]
     with av.open(str(file), "w") as container:
@@ -54,8 +57,10 @@ def write_video(file: Path, pictures: list[np.ndarray], codec: str = "libx264") 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.gop_size = 7
         stream.time_base = Fraction(1, FPS)
+        stream.codec_context.colorspace = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}[colours]
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=colours)))
         container.mux(stream.encode())
 
 

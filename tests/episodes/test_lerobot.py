@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("pyarrow")
 
+from av.video.reformatter import Colorspace
 from lerobot_sets import (
     CAMERA,
     CONTACT,
@@ -159,9 +160,11 @@ def test_of_a_moving_camera_nothing_of_other_moments_is_known(sets, mapping):
     assert [frame.trace for frame in episode.frames] == [None] * 6
 
 
+@pytest.mark.parametrize("written", ["ITU601", "ITU709"])
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (40, 90, 160)])
-def test_colours_are_right(tmp_path, colour):
-    write_video(tmp_path / "v.mp4", [np.full((64, 96, 3), colour, np.uint8)] * 3)
+def test_colours_are_right_in_both_ways_of_writing_them(tmp_path, colour, written):
+    pictures = [np.full((64, 96, 3), colour, np.uint8)] * 3
+    write_video(tmp_path / "v.mp4", pictures, colours=Colorspace[written])
     with Video(tmp_path / "v.mp4") as video:
         (picture,) = video.pictures([1], fps=FPS)
     assert np.abs(picture.astype(int) - colour).max() <= 6
