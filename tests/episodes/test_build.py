@@ -52,14 +52,14 @@ def test_a_file_holds_as_many_records_of_its_task_as_reported(built):
     root, report = built
     for split, counts in report.records.items():
         for task, count in counts.items():
-            rows = json.loads((root / FILES[task].format(split=split)).read_text())
+            rows = json.loads((root / FILES[task].format(split=split, source="sim")).read_text())
             assert len(rows) == count
             assert {row["task"] for row in rows} <= {task}
 
 
 def test_every_record_names_a_picture_of_its_size_under_the_root(built):
     root, _ = built
-    for row in json.loads((root / FILES["gripper_det"].format(split="train")).read_text()):
+    for row in json.loads((root / FILES["gripper_det"].format(split="train", source="sim")).read_text()):
         assert row["images"].startswith("Generation/image/train/sim/sim_s5_")
         with Image.open(root / row["images"]) as picture:
             assert picture.size == (row["w"], row["h"]) == (196, 112)

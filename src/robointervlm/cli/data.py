@@ -23,6 +23,7 @@ from robointervlm.cli.data_options import (
     progress_of,
 )
 from robointervlm.cli.index import index
+from robointervlm.cli.recordings import build_recordings
 from robointervlm.cli.unpack import unpack as unpack_archives
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
@@ -222,25 +223,42 @@ def build(  # noqa: PLR0913 - one per option
     ] = 150,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files, to the byte.")] = 0,
     source: Annotated[
-        str, typer.Option("--source", help="Where episodes come from: `sim`, the simulated tabletop.")
+        str, typer.Option("--source", help="Where episodes come from: `sim`, the simulated tabletop, or `lerobot`.")
     ] = "sim",
     size: Annotated[str, typer.Option("--size", help="Width x height of the pictures.")] = "196x112",
     frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
+    folder: Annotated[Path | None, typer.Option("--from", help="Of lerobot: the folder of the dataset.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="Of lerobot: YAML that says which column is what.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", help="Of lerobot: the video to take frames of.")] = None,
+    val_share: Annotated[
+        float, typer.Option("--val-share", min=0, max=1, help="Of lerobot: share of episodes for validation.")
+    ] = 0.1,
     colours: Annotated[
         str | None, typer.Option("--colours", help="Colours of the objects, such as red,blue; by default all six.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
 ) -> None:
-    """Make a dataset of simulated episodes in the published layout. Run again, it finishes what was interrupted.
+    """Make a dataset of simulated or recorded episodes in the published layout. Run again, it finishes what was left.
 
     Example: `robointer data build --source sim --episodes 100 --val-episodes 20 --out data/sim`,
     then `ROBOINTER_DATA=data/sim robointer data check sim_current_box_train`.
+    Of recordings: `robointer data build --source lerobot --from FOLDER --mapping my_columns.yaml --out data/mine`;
+    without `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
     """
+    if source == "lerobot":
+        build_recordings(
+            folder, out, mapping=mapping, camera=camera, frames=frames, val_share=val_share, workers=workers
+        )
+        return
     from robointervlm.episodes.build import BuildConfig  # noqa: PLC0415 - needs the extra `sim`
     from robointervlm.episodes.build import build as build_episodes
 
     if source != "sim":
-        raise RecipeError(f"--source {source} is not known; `sim` is, the simulated tabletop.")
+        raise RecipeError(
+            f"--source {source} is not known; `sim` is, the simulated tabletop, and `lerobot`, recordings."
+        )
     config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
     if colours is not None:
         config = replace(config, colours=tuple(colours.split(",")))

@@ -25,6 +25,7 @@ MAX_BYTES = 64_000_000
 MAX_INSTRUCTIONS = 3_000_000
 
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(?:[iufcb][0-9]{1,2}|\?|[SU][0-9]{1,6})")
+_RECORD_DTYPE = re.compile(r"V([0-9]{1,4})")
 # What a damaged pickle makes the instruction reader and the machine raise.
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error, OverflowError, UnicodeError)
 
@@ -43,12 +44,30 @@ class _Array:
 
 
 class _Dtype:
-    """The kind of an array's numbers. Its pickled state may only turn the byte order."""
+    """The kind of an array's numbers. Its pickled state may turn the byte order, or name the fields of a record."""
 
     def __init__(self, code: str) -> None:
-        if not _PLAIN_DTYPE.fullmatch(code):
-            raise RefusedError(f"an array of '{code[:40]}'; plain numbers and texts are read.")
+        if not _PLAIN_DTYPE.fullmatch(code) and not _RECORD_DTYPE.fullmatch(code):
+            raise RefusedError(f"an array of '{code[:40]}'; plain numbers and texts are read, and records of them.")
         self.dtype = np.dtype(code)
+
+    def set_state(self, state: tuple[Any, ...]) -> None:
+        """Takes the byte order of numbers, or the fields of a record, from what a pickle says of them."""
+        order, base, names, fields, size = state[1:6]
+        if order not in {"<", ">", "|", "="} or base is not None:
+            raise RefusedError("an array of arrays; plain numbers and texts are read, and records of them.")
+        if names is None and fields is None:
+            self.dtype = self.dtype.newbyteorder(order)
+            return
+        if self.dtype.kind != "V" or size != self.dtype.itemsize or set(names) != set(fields):
+            raise RefusedError("an array whose fields do not fit its records.")
+        places = [_expect(fields[name], tuple) for name in names]
+        kinds = [_expect(kind, _Dtype).dtype for kind, _ in places]
+        offsets = [_expect(offset, int) for _, offset in places]
+        if any(kind.kind == "V" for kind in kinds) or min(offsets, default=0) < 0:
+            raise RefusedError("an array of records inside records; records of plain numbers and texts are read.")
+        # numpy checks that every field lies inside the record.
+        self.dtype = np.dtype({"names": list(names), "formats": kinds, "offsets": offsets, "itemsize": size})
 
 
 _NAMES = {
@@ -203,9 +222,7 @@ class _Machine:
         state, target = self.stack.pop(), self.stack[-1]
         state = _expect(state, tuple)
         if isinstance(target, _Dtype):
-            if state[1] not in {"<", ">", "|", "="} or any(part is not None for part in state[2:5]):
-                raise RefusedError("an array with fields; plain numbers and texts are read.")
-            target.dtype = target.dtype.newbyteorder(state[1])
+            target.set_state(state)
         else:
             _, shape, dtype, fortran, data = state
             _expect(target, _Array).array = _array(data, dtype, shape, "F" if fortran else "C")

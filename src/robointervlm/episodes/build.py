@@ -17,8 +17,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +35,7 @@ from robointervlm.episodes.sim.simulate import SimConfig, simulate
 from robointervlm.episodes.sim.stage import load_mujoco
 
 Split = Literal["train", "val"]
+Result = TypeVar("Result")
 
 # Raised whenever the same seed gives other pictures, labels or questions than before.
 EDITION = 6
@@ -41,7 +43,7 @@ EDITION = 6
 VAL_START = 1_000_000
 SOURCE = "sim"
 
-_BOX = "Generation/meta/{split}/sim/origin_format/full_single_multi_contact_obj_"
+_BOX = "Generation/meta/{split}/{source}/origin_format/full_single_multi_contact_obj_"
 FILES: dict[str, str] = {
     "current_box": _BOX + "current_box_qa.json",
     "final_box": _BOX + "final_box_qa.json",
@@ -50,12 +52,12 @@ FILES: dict[str, str] = {
     "contact_point": _BOX + "contact_point_qa.json",
     "traj": _BOX + "traj_qa.json",
     "traj_wo_init_pos": _BOX + "traj_qa_wo_init_pos.json",
-    "traj_direction_choice": "Understanding/meta/{split}/sim/traj_direction_choice.json",
-    "contact_decide": "Understanding/meta/{split}/sim/contact_decide.json",
-    "grounding": "Understanding/meta/{split}/sim/grounding_qa.json",
-    "naming": "Understanding/meta/{split}/sim/naming_qa.json",
+    "traj_direction_choice": "Understanding/meta/{split}/{source}/traj_direction_choice.json",
+    "contact_decide": "Understanding/meta/{split}/{source}/contact_decide.json",
+    "grounding": "Understanding/meta/{split}/{source}/grounding_qa.json",
+    "naming": "Understanding/meta/{split}/{source}/naming_qa.json",
 }
-EPISODES_FILE = "Episodes/meta/{split}/sim/episodes.jsonl"
+EPISODES_FILE = "Episodes/meta/{split}/{source}/episodes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -129,24 +131,23 @@ def build(
     load_mujoco()
     began = time.monotonic()
     console = console or Console(stderr=True)
-    _claim(root, config)
+    claim(root, config.as_json())
     jobs = [("train", n) for n in range(config.train_episodes)]
     jobs += [("val", VAL_START + n) for n in range(config.val_episodes)]
-    missing = [(split, number) for split, number in jobs if not _shard(root, split, number).is_file()]
+    missing = [(split, number) for split, number in jobs if not shard_file(root, split, number).is_file()]
     console.print(
         f"Simulated tabletop: {len(jobs)} episodes into {root} ({len(jobs) - len(missing)} already there).",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
-    _make_all(config, root, missing, workers=workers or os.cpu_count() or 1, console=console)
-    counts = {split: _assemble(root, [n for s, n in jobs if s == split], split) for split in ("train", "val")}
+    run_jobs(partial(make_episode, config, root), missing, root=root, workers=workers, console=console)
+    counts = {split: assemble(root, [n for s, n in jobs if s == split], split) for split in ("train", "val")}
     counts = {split: count for split, count in counts.items() if count}
     return BuildReport(root, counts, len(missing), len(jobs) - len(missing), time.monotonic() - began)
 
 
-def _claim(root: Path, config: BuildConfig) -> None:
-    """Writes the manifest, or checks that the one there asks for the same."""
+def claim(root: Path, wanted: dict[str, Any]) -> None:
+    """Writes the manifest, or checks that the one there asks for the same; a `DataError` says what differs."""
     manifest = root / "manifest.json"
-    wanted = config.as_json()
     if manifest.is_file():
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
@@ -159,24 +160,38 @@ def _claim(root: Path, config: BuildConfig) -> None:
         return
     if root.exists() and any(path.name != ".manifest.json.partial" for path in root.iterdir()):
         raise DataError(f"{root} is not empty and holds no manifest.json; build into a new folder.")
-    _write(manifest, (json.dumps(wanted, indent=2) + "\n").encode())
+    write_file(manifest, (json.dumps(wanted, indent=2) + "\n").encode())
 
 
-def _make_all(config: BuildConfig, root: Path, jobs: list[tuple[str, int]], *, workers: int, console: Console) -> None:
+def run_jobs(
+    make: Callable[[str, int], Result],
+    jobs: list[tuple[str, int]],
+    *,
+    root: Path,
+    workers: int | None,
+    console: Console,
+) -> list[Result]:
+    """What ``make`` returned for each (split, number), in their order; ``workers`` processes share the work.
+
+    By default there is one per processor. ``make`` and its results are pickled, if there is more than one.
+    """
+    workers = workers or os.cpu_count() or 1
     with _progress(console, len(jobs)) as advance:
+        results: list[Result] = []
         if min(workers, len(jobs)) <= 1:
             for split, number in jobs:
-                make_episode(config, root, split, number)
+                results.append(make(split, number))
                 advance()
-            return
+            return results
         context = multiprocessing.get_context("spawn")
         with _single_threaded_children():
             pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent)
-            futures = [pool.submit(make_episode, config, root, split, number) for split, number in jobs]
+            futures = [pool.submit(make, split, number) for split, number in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
                 advance()
+            return [future.result() for future in futures]
         except BrokenProcessPool:
             raise ExhaustedError(
                 f"a process of {workers} died while building {root}, most likely for lack of memory; "
@@ -220,37 +235,39 @@ def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> No
     episode = simulate(config.seed, number, _sim(config))
     pictures = []
     for frame in episode.frames:
-        path = f"Generation/image/{split}/sim/{episode.id}/{frame.index:03d}.png"
+        path = f"Generation/image/{split}/{SOURCE}/{episode.id}/{frame.index:03d}.png"
         png = io.BytesIO()
         Image.fromarray(np.asarray(frame.picture)).save(png, format="PNG")
-        _write(root / path, png.getvalue())
+        write_file(root / path, png.getvalue())
         pictures.append(path)
     shard = {"episode": as_json(episode, pictures), "records": records(episode, pictures)}
-    _write(_shard(root, split, number), json.dumps(shard).encode())
+    write_file(shard_file(root, split, number), json.dumps(shard).encode())
 
 
-def _shard(root: Path, split: str, number: int) -> Path:
+def shard_file(root: Path, split: str, number: int) -> Path:
     return root / ".shards" / split / f"{number:07d}.json"
 
 
-def _assemble(root: Path, numbers: list[int], split: str) -> dict[str, int]:
+def assemble(root: Path, numbers: list[int], split: str, source: str = SOURCE) -> dict[str, int]:
     """Puts the published files of a split together; returns the number of records by task."""
     if not numbers:
         return {}
     rows: dict[str, list[str]] = {task: [] for task in FILES}
     episodes = []
     for number in numbers:
-        shard = json.loads(_shard(root, split, number).read_text(encoding="utf-8"))
+        shard = json.loads(shard_file(root, split, number).read_text(encoding="utf-8"))
         episodes.append(json.dumps(shard["episode"]))
         for task, made in shard["records"].items():
             rows[task] += [json.dumps(record) for record in made]
     for task, lines in rows.items():
-        _write(root / FILES[task].format(split=split), ("[\n" + ",\n".join(lines) + "\n]\n").encode())
-    _write(root / EPISODES_FILE.format(split=split), ("\n".join(episodes) + "\n").encode())
+        write_file(
+            root / FILES[task].format(split=split, source=source), ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+        )
+    write_file(root / EPISODES_FILE.format(split=split, source=source), ("\n".join(episodes) + "\n").encode())
     return {task: len(lines) for task, lines in rows.items()}
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Writes a file so that it is either absent or complete; a repeated write reuses what an interrupted one left."""
     partial = path.with_name(f".{path.name}.partial")
     try:

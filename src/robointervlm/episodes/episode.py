@@ -4,7 +4,7 @@ All coordinates are pixels of the stored image, continuous: x to the right, y do
 [0, height]. A box around the pixels of columns 3 to 5 therefore has x1 = 3 and x2 = 6.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robointervlm.core.answer import Box, Points, Trajectory
-from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.coordinates import ImageSize, Point
 
 Skill = Literal["place", "pick", "push"]
 
@@ -40,17 +40,33 @@ class Frame:
     or the path of an image file. ``trace`` is where the gripper's tool centre point will go: ten points evenly spaced
     along its remaining way in the image, the first one where it is now, the last one where the episode ends.
     ``touching`` tells whether the fingers are in contact with a thing at this moment.
+
+    What a recording does not say is None (no ``things``: an empty dict), and then nothing is asked about it.
     """
 
     index: int
     picture: NDArray[np.uint8] | Path
     things: dict[str, ThingView]
-    gripper: ThingView
-    tool_point: tuple[float, float]
-    trace: Trajectory
-    touching: bool
+    gripper: ThingView | None
+    tool_point: Point | None
+    trace: Trajectory | None
+    touching: bool | None
+    subtask: str | None
+    primitive: str | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The time steps ``first`` to ``last``, both included, in which one subtask is done by one primitive.
+
+    ``trace`` is the gripper's way during it: ten points evenly spaced, as `Frame.trace`; None if unknown.
+    """
+
+    first: int
+    last: int
     subtask: str
     primitive: str
+    trace: Trajectory | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,12 @@ class Episode:
     as the published data defines it, hidden parts included. ``final_box`` encloses the whole target at the end, hidden
     parts included. The ``inside_share`` of each is the share of its area that lies inside the picture.
     They are None if they do not happen, happen to another thing than the target, or, for the end, in a failure.
+    ``palm_point`` is the pixel of the middle of the hand at ``contact_index``, from which the fingers reach.
+
+    ``segments`` are the subtasks in order, which together are all time steps. ``movable`` names the things in sight that
+    the instruction might as well have been about, the target among them; ``absent`` such things that are not there.
+    ``quality`` is what annotators said of a kind of label (`gripper_box`: `Primary`); labels of lower quality are not
+    asked about. A recording that does not know one of all these says None, or leaves it empty.
     """
 
     id: str
@@ -74,9 +96,9 @@ class Episode:
     number: int
     image_size: ImageSize
     instruction: str
-    skill: Skill
-    target: str
-    success: bool
+    skill: Skill | None
+    target: str | None
+    success: bool | None
     failure: str | None
     contact_index: int | None
     contact_points: Points | None
@@ -87,6 +109,11 @@ class Episode:
     final_inside_share: float
     steps: int
     frames: tuple[Frame, ...]
+    palm_point: Point | None = None
+    segments: tuple[Segment, ...] = ()
+    movable: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    quality: dict[str, str] = field(default_factory=dict)
 
 
 def as_json(episode: Episode, pictures: list[str]) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def _record(episode: Episode, task: str, asked: Asked, picture: str) -> Record:
 
 def _current_box(episode: Episode, rng: Generator) -> Iterator[Asked]:
     for number, frame in enumerate(episode.frames):
-        seen = frame.things[episode.target]
-        if seen.box and seen.visible_share >= VISIBLE_THING and _is_large(episode, seen.box):
+        seen = frame.things.get(episode.target or "")
+        if seen and seen.box and seen.visible_share >= VISIBLE_THING and _is_large(episode, seen.box):
             yield Asked(number, _about(episode, "current_box", rng), box_answer("current_bbox", episode, seen.box))
 
 
@@ -132,7 +132,7 @@ def _contact_box(episode: Episode, rng: Generator) -> Iterator[Asked]:
 def _gripper_det(episode: Episode, rng: Generator) -> Iterator[Asked]:
     for number, frame in enumerate(episode.frames):
         seen = frame.gripper
-        if seen.box and seen.visible_share >= VISIBLE_GRIPPER and _is_large(episode, seen.box):
+        if seen and seen.box and seen.visible_share >= VISIBLE_GRIPPER and _is_large(episode, seen.box):
             yield Asked(number, _pick("gripper_det", rng), box_answer("gripper_det_bbox", episode, seen.box))
 
 
@@ -146,6 +146,8 @@ def _contact_point(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 def _traj(episode: Episode, rng: Generator) -> Iterator[Asked]:
     for number, frame in _with_way(episode):
+        if frame.tool_point is None or frame.trace is None:
+            continue
         start = json.dumps(_whole(episode, [frame.tool_point])[0])
         question = f"Task: {episode.instruction}. The gripper is now at {start}. {_pick('traj', rng)}"
         yield Asked(number, question, points_answer("future_traj", episode, frame.trace.points))
@@ -153,6 +155,7 @@ def _traj(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 def _traj_wo_init_pos(episode: Episode, rng: Generator) -> Iterator[Asked]:
     for number, frame in _with_way(episode):
+        assert frame.trace is not None  # it has a way
         answer = points_answer("future_traj", episode, frame.trace.points)
         yield Asked(number, _about(episode, "traj_wo_init_pos", rng), answer)
 
@@ -181,7 +184,8 @@ def _contact_decide(episode: Episode, rng: Generator) -> Iterator[Asked]:
     free = [
         number
         for number, frame in enumerate(episode.frames)
-        if not frame.touching and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
+        if frame.touching is False
+        and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
     ]
     kept = rng.permutation(free)[: max(1, len(touching))].tolist()
     for number in sorted(touching + kept):
@@ -207,7 +211,7 @@ def _seen(episode: Episode) -> Iterator[tuple[int, str, Box]]:
     for number, frame in enumerate(episode.frames):
         for name, seen in [*frame.things.items(), ("gripper", frame.gripper)]:
             enough = VISIBLE_GRIPPER if name == "gripper" else VISIBLE_THING
-            if seen.box and seen.visible_share >= enough and _is_large(episode, seen.box):
+            if seen and seen.box and seen.visible_share >= enough and _is_large(episode, seen.box):
                 yield number, name, seen.box
 
 
@@ -228,6 +232,8 @@ ASKERS: dict[str, Callable[[Episode, Generator], Iterator[Asked]]] = {
 
 def next_direction(episode: Episode, frame: Frame) -> str | None:
     """Where the gripper goes next as the picture shows it: left, right, up or down; None if between two of them."""
+    if frame.trace is None:
+        return None
     path = frame.trace.array
     moves = path - path[0]
     far = np.flatnonzero(np.hypot(moves[:, 0], moves[:, 1]) >= MIN_MOVE * _scale(episode))
@@ -276,6 +282,8 @@ def _with_way(episode: Episode) -> Iterator[tuple[int, Frame]]:
     if not episode.success:
         return
     for number, frame in enumerate(episode.frames):
+        if frame.trace is None:
+            continue
         path = frame.trace.array
         length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
         if length >= MIN_WAY * _scale(episode) and _is_inside(episode, frame.trace.points):
