@@ -46,7 +46,7 @@ class InternEyes:
     """Pictures stretched over the canvas of square tiles that fits their shape best, and an overview of one tile."""
 
     token_types = False
-    silent = (_START, _END)
+    silent: tuple[str, ...] = (_START, _END)
 
     def __init__(self, processor: GotOcr2ImageProcessorPil, tokens_per_tile: int) -> None:
         self._processor: Any = processor

@@ -60,7 +60,7 @@ class LlavaEyes:
     """One picture: an overview and tiles of the resolution that fits best. Several: each one padded to a square."""
 
     token_types = False
-    silent = (_VIDEO,)
+    silent: tuple[str, ...] = (_VIDEO,)
 
     def __init__(self, processor: LlavaOnevisionImageProcessorPil, config: LlavaOnevisionConfig) -> None:
         self._processor: Any = processor

@@ -31,7 +31,7 @@ class QwenEyes:
 
     token_types = True
     # What would open a picture or a film that is not there.
-    silent = ("<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    silent: tuple[str, ...] = ("<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
     def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
         self._processor: Any = processor
