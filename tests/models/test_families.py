@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize
+from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models._chat_model import ChatModel
@@ -83,23 +83,7 @@ def test_the_family_says_the_coordinates(models, family, coordinates):
     assert models[family].coordinates is coordinates
 
 
-@pytest.mark.parametrize(
-    ("family", "seen"),
-    [
-        # Of 320x180 and of 333x517: multiples of 28; multiples of 32 of at least 65536 pixels; canvases of tiles of 56
-        # (320/180 = 1.78 is nearest to 7/4, 333/517 = 0.64 to 2/3, of which 12 tiles cannot hold twice as many);
-        # the picture inside 336x224 and 224x336 of 56-pixel tiles, and inside 336x336.
-        ("qwen2_vl", [(308, 168), (336, 504)]),
-        ("qwen3_vl", [(352, 192), (320, 512)]),
-        ("robobrain", [(308, 168), (336, 504)]),
-    ],
-)
-def test_the_processed_size_is_worked_out_by_hand(models, family, seen):
-    sizes = [ImageSize(320, 180), ImageSize(333, 517)]
-    assert [models[family].processed_size(size) for size in sizes] == seen
-
-
-def test_a_text_that_is_not_asked_for_gives_no_tokens(models):
+def test_no_prompts_have_no_answers(models):
     for model in models.values():
         assert model.answer([], Decoding()) == []
 
