@@ -208,7 +208,9 @@ def _robobrain(folder: Path, _tokenizer: PreTrainedTokenizerBase) -> None:
 def _qwen_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     names = ("vision_start", "vision_end", "image", "video")
     tokens = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    return {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in zip(names, tokens, strict=True)}
+    return {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in zip(names, tokens, strict=True)
+    }
 
 
 def _write(folder: Path, network: Any, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -69,7 +69,7 @@ def test_a_mixed_batch_generates_the_tokens_of_each_prompt_alone(models, family)
 
 
 @pytest.mark.parametrize(
-    ("family", "coordinates"),
+    "family, coordinates",
     [
         ("qwen2_vl", CoordinateFormat.PER_MILLE),
         ("qwen3_vl", CoordinateFormat.PER_MILLE),

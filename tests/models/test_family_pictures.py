@@ -31,7 +31,7 @@ MEAN, STD = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954,
 
 
 @pytest.mark.parametrize(
-    ("eyes", "sizes"),
+    "eyes, sizes",
     [
         # Of 320x180, of 640x480 and of 333x517.
         (QWEN2, [(308, 168), (644, 476), (336, 504)]),  # whole 28s, as Qwen2.5-VL
@@ -76,7 +76,7 @@ def test_qwen3_vl_takes_patches_of_sixteen_pixels():
     assert np.allclose(look.tensors["pixel_values"][0].numpy(), expected.ravel(), atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "columns", "rows"), [((320, 180), 2, 1), ((333, 517), 2, 3), ((448, 448), 1, 1)])
+@pytest.mark.parametrize("size, columns, rows", [((320, 180), 2, 1), ((333, 517), 2, 3), ((448, 448), 1, 1)])
 def test_internvl_cuts_a_stretched_picture_into_tiles_and_adds_an_overview(size, columns, rows):
     # As `dynamic_preprocess` with `use_thumbnail` of the model's own repository.
     picture = Image.fromarray(noise(*size))
@@ -91,7 +91,7 @@ def test_internvl_cuts_a_stretched_picture_into_tiles_and_adds_an_overview(size,
 
 
 @pytest.mark.parametrize(
-    ("asked", "written"),
+    "asked, written",
     [
         ("<image>\nWhere?", "<img><IMG_CONTEXT></img>\nWhere?"),
         ("<image>Where?", "<img><IMG_CONTEXT></img>\nWhere?"),

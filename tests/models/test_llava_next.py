@@ -95,9 +95,7 @@ def as_original(network: Any, picture: np.ndarray) -> torch.Tensor:
     else:
         size = (min(math.ceil(width * down_scale), TILE * across), TILE * down)
     canvas = Image.new("RGB", (TILE * across, TILE * down), (0, 0, 0))
-    canvas.paste(
-        Image.fromarray(picture).resize(size), ((TILE * across - size[0]) // 2, (TILE * down - size[1]) // 2)
-    )
+    canvas.paste(Image.fromarray(picture).resize(size), ((TILE * across - size[0]) // 2, (TILE * down - size[1]) // 2))
     tiles = [Image.fromarray(picture).resize((TILE, TILE))]
     tiles += [
         canvas.crop((TILE * x, TILE * y, TILE * (x + 1), TILE * (y + 1))) for y in range(down) for x in range(across)
@@ -108,7 +106,9 @@ def as_original(network: Any, picture: np.ndarray) -> torch.Tensor:
         seen = network.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
         first, second = network.model.multi_modal_projector.linear_1, network.model.multi_modal_projector.linear_2
         features = second(torch.nn.functional.gelu(first(seen)))
-    grid = features[1:].view(down, across, SIDE, SIDE, -1).permute(4, 0, 2, 1, 3).reshape(-1, SIDE * down, SIDE * across)
+    grid = (
+        features[1:].view(down, across, SIDE, SIDE, -1).permute(4, 0, 2, 1, 3).reshape(-1, SIDE * down, SIDE * across)
+    )
     if width / height > across / down:
         spare = (SIDE * down - int(height * (SIDE * across / width))) // 2
         grid = grid[:, spare : SIDE * down - spare]
@@ -217,7 +217,7 @@ def test_the_layers_that_are_not_looked_at_may_be_in_the_checkpoint(folder, orig
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    "key, value, said",
     [
         ("image_aspect_ratio", "pad", "looks at a picture as 'pad'"),
         ("image_aspect_ratio", "anyres", "looks at a picture as 'anyres'"),

@@ -40,7 +40,7 @@ def said(monkeypatch, model: Qwen25VL, text: str) -> str:
     return kept.text
 
 
-@pytest.mark.parametrize(("thinking", "opening"), [(False, "<think></think><answer>"), (True, "<think>")])
+@pytest.mark.parametrize("thinking, opening", [(False, "<think></think><answer>"), (True, "<think>")])
 def test_an_answer_is_opened_as_the_published_code_opens_it(folder, thinking, opening):
     model = loaded(folder, thinking=thinking)
     ids = model.encoder.encode_prompt(PROMPTS[1]).ids
