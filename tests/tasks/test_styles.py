@@ -33,8 +33,9 @@ GROUNDING = "Please provide the bounding box coordinate of the region this sente
         (
             "where2place",
             f"{QUESTION.removeprefix(MARKER)}. Your answer should be formatted as a list of tuples, i.e. [(x1, y1), "
-            "(x2, y2), ...], where each tuple contains the x and y coordinates of a point satisfying the "
-            "conditions above. The coordinates should indicate the normalized pixel locations of the points in the image.",
+            "(x2, y2), ...], where each tuple contains the x and y coordinates of a point satisfying "
+            "the conditions above. The coordinates should indicate the normalized "
+            "pixel locations of the points in the image.",
         ),
         ("roborefit", QUESTION.removeprefix(MARKER)),
         ("contact_decide", QUESTION.removeprefix(MARKER)),

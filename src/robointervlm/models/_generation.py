@@ -125,12 +125,12 @@ class Fingerprint:
 
     def of(self, network: Any, *settings: object) -> str:
         """The hash. Every question asks for it, and a 7B model takes a minute: done again only after a change."""
-        weights: list[tuple[str, Tensor]] = sorted(network.state_dict().items())
+        weights: list[tuple[str, Any]] = sorted(network.state_dict().items())
         state = (settings, [(name, tensor.data_ptr(), tensor._version) for name, tensor in weights])
         if self._known is None or self._known[0] != state:
             digest = hashlib.sha256(repr(settings).encode())
             for name, tensor in weights:
                 digest.update(name.encode())
-                digest.update(memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()))
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
             self._known = (state, digest.hexdigest())
         return self._known[1]
