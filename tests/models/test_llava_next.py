@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models._chat_model import ChatModel
-from robointervlm.models._llava_next import read_llava_next
+from robointervlm.models._llava_next import KEYS, read_llava_next
 from robointervlm.models.model import load_model
 from tiny_families import make_checkpoint
 from tiny_models import noise
@@ -252,3 +253,40 @@ def test_the_released_configuration_has_the_parameters_of_the_released_weights()
     tower = 26 * layer + (3 * 14 * 14 + 1) * 1152 + 27 * 27 * 1152 + 2 * 1152
     projector = 1152 * 3584 + 3584 + 3584 * 3584 + 3584
     assert sum(p.numel() for p in network.parameters()) == 7_615_616_512 + tower + projector + 3584
+
+
+_ATTENTION = ("k_proj", "v_proj", "q_proj", "out_proj")
+
+
+def original_names() -> list[str]:
+    """The names in a checkpoint of the LLaVA-NeXT code, written out by hand."""
+    attention = [f"self_attn.{part}_proj.{kind}" for part in "qkv" for kind in ("weight", "bias")]
+    layer = [*attention, "self_attn.o_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight"]
+    layer += [f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")]
+    pairs = ["layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", *(f"self_attn.{part}" for part in _ATTENTION)]
+    block = [f"{part}.{kind}" for part in pairs for kind in ("weight", "bias")]
+    tower = "model.vision_tower.vision_tower.vision_model"
+    return [
+        "lm_head.weight",
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+        *(f"model.layers.{number}.{name}" for number in range(28) for name in layer),
+        "model.image_newline",
+        *(f"model.mm_projector.{number}.{kind}" for number in (0, 2) for kind in ("weight", "bias")),
+        f"{tower}.embeddings.patch_embedding.weight",
+        f"{tower}.embeddings.patch_embedding.bias",
+        f"{tower}.embeddings.position_embedding.weight",
+        *(f"{tower}.encoder.layers.{number}.{name}" for number in range(26) for name in block),
+        f"{tower}.post_layernorm.weight",
+        f"{tower}.post_layernorm.bias",
+    ]
+
+
+def test_the_names_of_the_released_weights_are_those_of_the_parameters():
+    with torch.device("meta"):
+        network = LlavaOnevisionForConditionalGeneration(read_llava_next("x", PUBLISHED))
+    renamed = []
+    for name in original_names():
+        [new] = {re.sub(pattern, here, name) for pattern, here in KEYS.items() if re.search(pattern, name)} or {name}
+        renamed.append(new)
+    assert sorted(renamed) == sorted(name for name, _ in network.named_parameters())
