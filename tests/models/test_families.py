@@ -181,6 +181,15 @@ def test_the_fingerprint_follows_weights_limits_and_coordinates(checkpoints, mod
     assert load_model({**section_of("qwen2_vl", folder), "dtype": "bfloat16"}).fingerprint != known
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_precision_and_attention_are_as_configured(checkpoints, family):
+    section = {**section_of(family, checkpoints[family]), "dtype": "bfloat16", "attention": "eager", "name": "half"}
+    model = load_model(section)
+    assert (model.network.dtype, model.network.config._attn_implementation) == (torch.bfloat16, "eager")
+    assert model.name == "half"
+    assert all(reply.output_tokens >= 1 for reply in answers(model, PROMPTS[:2]))
+
+
 def test_helpers_are_no_families():
     assert {"qwen2_vl", "qwen3_vl", "internvl", "llava_onevision", "robobrain"} <= set(families())
     assert not {"model", "tiny"} & set(families())
