@@ -106,7 +106,7 @@ class Task:
     reading_to: Callable[[str, Space | None, str], Reading] | None = None
     column: Column | ThirdPartyColumn = ""
     told_apart: Callable[[Mapping[str, object]], str | None] | None = None
-    wordings: Mapping[str, str] = field(default_factory=dict)
+    wordings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def reading_of(self, text: str, space: Space | None, question: str = "") -> Reading:
         """The reading of a reply to this question; a repetition of the question in front of it is no part of it."""
