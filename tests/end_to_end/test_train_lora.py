@@ -65,8 +65,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_losses(arguments, tmp_path
 def test_a_checkpoint_holds_a_small_state_and_a_whole_model(arguments, tiny_folder, tmp_path):
     assert run(arguments("run", "run.max_steps=1", "run.save_every=1")) == 0
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
-    (state,) = checkpoint.glob("*.pt")
-    saved = torch.load(state, weights_only=True)["network"]["parameters"]
+    saved = torch.load(checkpoint / "engine-00000.pt", weights_only=True)["network"]["parameters"]
     assert {part_of(name) for name in saved} == {"lora", "merger"}
     assert weights(checkpoint / "model").keys() == weights(tiny_folder).keys()
     config = json.loads((checkpoint / "model" / "adapter" / "adapter_config.json").read_text())

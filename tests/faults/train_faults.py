@@ -140,7 +140,8 @@ def nan_pixels(argument: str) -> None:
     def forward(self: SupervisedLoss, batch: Any) -> torch.Tensor:
         left[0] -= 1
         if left[0] == 0:
-            batch.patches_PC[0, 0] = float("nan")
+            batch.pixels_PC = batch.pixels_PC.float()
+            batch.pixels_PC[0, 0] = float("nan")
         return real(self, batch)
 
     SupervisedLoss.forward = forward  # type: ignore[method-assign]

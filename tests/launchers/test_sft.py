@@ -112,7 +112,7 @@ def test_an_unset_model_fails_loudly_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_flag_of_the_script_is_known(tmp_path):
+def test_every_flag_of_the_script_is_known(tmp_path, monkeypatch):
     from robointervlm.cli.documented import _pairs, started_processes, train_overrides  # noqa: PLC0415
     from robointervlm.runs.settings import checked  # noqa: PLC0415
     from robointervlm.train.recipe import TrainRecipe  # noqa: PLC0415
@@ -120,6 +120,7 @@ def test_every_flag_of_the_script_is_known(tmp_path):
     python = recording_python(tmp_path, 0)
     sft("x", "1", PRETRAIN_MODEL=tmp_path, OUTPUT_DIR=tmp_path / "out", ROBOINTER_PYTHON=python)
     flags = _pairs((tmp_path / "called").read_text().splitlines()[2:])
+    monkeypatch.chdir(FINETUNE)
     assert started_processes(flags) == []
     recipe = checked(TrainRecipe, override_values(train_overrides(flags)), source="sft.sh")
     assert (recipe.optim.language_lr, recipe.optim.vision_lr, recipe.optim.merger_lr) == (5e-6, 1e-6, 5e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Message
@@ -105,6 +106,18 @@ def test_half_precision_on_a_cpu_is_one_error_before_anything_is_loaded(tiny_fol
         train(train_recipe(tiny_folder, catalog, tmp_path / "run", "run.precision=fp16"))
 
 
+@pytest.fixture
+def forgotten_accelerator():
+    """accelerate keeps its settings for the process; other tests' are put back."""
+    kept = dict(AcceleratorState._shared_state), dict(PartialState._shared_state)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    AcceleratorState._shared_state.update(kept[0])
+    PartialState._shared_state.update(kept[1])
+
+
+@pytest.mark.usefixtures("forgotten_accelerator")
 def test_accelerate_trains_in_the_precision_of_the_recipe():
     model = fresh_model()
     module = Accelerator(cpu=True, mixed_precision="bf16").prepare(SupervisedLoss(model.network))

@@ -57,7 +57,7 @@ def test_what_is_learned_is_marked_and_pictures_are_counted():
     "answer, place", [(Box(20, 10, 60, 40), (20, 20)), (Trajectory(((10, 20), (70, 20))), (40, 20))]
 )
 def test_the_answer_is_drawn_where_it_is(tmp_path, answer, place):
-    drawn(np.zeros((60, 80, 3), dtype=np.uint8), answer, tmp_path / "a.png")
+    drawn([np.zeros((60, 80, 3), dtype=np.uint8)], [answer], tmp_path / "a.png")
     shown = np.asarray(Image.open(tmp_path / "a.png"))
     assert shown.shape == (480, 640, 3)
     assert tuple(shown[place[1] * 8, place[0] * 8]) == (22, 163, 74)
@@ -65,5 +65,5 @@ def test_the_answer_is_drawn_where_it_is(tmp_path, answer, place):
 
 @pytest.mark.parametrize("answer", [YesNo(yes=True), Points(((1000.0, -5.0),))])
 def test_what_cannot_be_drawn_leaves_the_picture(tmp_path, answer):
-    drawn(np.zeros((60, 80, 3), dtype=np.uint8), answer, tmp_path / "a.png")
+    drawn([np.zeros((60, 80, 3), dtype=np.uint8)], [answer], tmp_path / "a.png")
     assert not np.asarray(Image.open(tmp_path / "a.png")).any()

@@ -27,9 +27,9 @@ TASKS: dict[str, tuple[str, ...]] = {
 # The share of the held-out questions that is asked; all of them would take as long as the training.
 ASKED_PERCENT = 40
 BATCH = 64
-# A step is 32 questions however many processes share it.
-PER_DEVICE = 16
-ACCUMULATED = 2
+# A step is two rows, about 32 questions, however many processes share it; those on one picture read it once.
+ROWS = 2
+ROW_TOKENS = 1500
 
 # Where there is no terminal to ask for its width, the table is as wide as it needs.
 TABLE_WIDTH = 132
@@ -59,7 +59,7 @@ def demo(  # noqa: PLR0913 - one per flag
     seed: Annotated[int, typer.Option(help="Seed of the episodes and of the training.", min=0)] = 0,
     episodes: Annotated[int, typer.Option(help="Simulated episodes to learn from.", min=1)] = 1000,
     held_out: Annotated[int, typer.Option(help="Simulated episodes to be asked about.", min=1)] = 150,
-    steps: Annotated[int, typer.Option(help="Training steps of 32 questions.", min=1)] = 1300,
+    steps: Annotated[int, typer.Option(help="Training steps of about 32 questions.", min=1)] = 1300,
     processes: Annotated[
         int | None, typer.Option(help="Training processes; by default two if there are two cores.")
     ] = None,
@@ -74,8 +74,8 @@ def demo(  # noqa: PLR0913 - one per flag
     """
     started = time.monotonic()
     settings = DemoSettings(folder, seed, episodes, held_out, steps, processes or min(2, os.cpu_count() or 1))
-    if ACCUMULATED % settings.processes:
-        raise RecipeError(f"--processes {processes}: a step of 32 questions is shared by 1 or 2 processes.")
+    if ROWS % settings.processes:
+        raise RecipeError(f"--processes {processes}: a step of two rows is shared by 1 or 2 processes.")
     _simulated(settings)
     trained = _trained(settings)
     reports = _asked(settings, trained)
@@ -129,7 +129,7 @@ def demo_recipe(settings: DemoSettings) -> dict[str, Any]:
             "weight_decay": 0.05,
             "warmup_ratio": 0.05,
         },
-        "batch": {"per_device": PER_DEVICE, "accumulate": ACCUMULATED // settings.processes},
+        "batch": {"pack": "shared", "max_tokens": ROW_TOKENS, "accumulate": ROWS // settings.processes},
         "augment": {"crop_min": 0.6, "brightness": 0.1},
         "run": {
             "dir": str(settings.folder / "train"),

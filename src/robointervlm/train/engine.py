@@ -6,7 +6,7 @@ they differ in what each process holds. One class each is in `robointervlm.train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -69,6 +69,12 @@ class Engine(Protocol):
 def state_file(folder: Path, rank: int) -> Path:
     """Where a process keeps its part of an engine's state."""
     return folder / f"engine-{rank:05d}.pt"
+
+
+def write_state(path: Path, state: Mapping[str, object]) -> None:
+    """Write tensors, numbers and their containers. Through a file of ours: torch's own says of a full disk nothing."""
+    with path.open("wb") as file:
+        torch.save(state, file)
 
 
 def loaded_state(folder: Path, rank: int) -> dict[str, object]:

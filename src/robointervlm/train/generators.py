@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from robointervlm.train.engine import write_state
+
 
 def save_generators(path: Path) -> None:
     """Write the states of this process's generators: Python's, numpy's, torch's on the CPU and on its GPU."""
@@ -22,8 +24,7 @@ def save_generators(path: Path) -> None:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
-    with path.open("wb") as file:
-        torch.save(state, file)
+    write_state(path, state)
 
 
 def restore_generators(path: Path) -> None:

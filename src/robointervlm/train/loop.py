@@ -26,7 +26,7 @@ from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.after_save import AfterSave
-from robointervlm.train.engine import Engine
+from robointervlm.train.engine import Engine, write_state
 from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.generators import restore_generators, save_generators
@@ -268,7 +268,7 @@ class Training:
         save_generators(into.rank_state(self.accelerator.process_index))
         if self.accelerator.is_main_process:
             self.model.save(into.model, weights)
-            torch.save({"plan": self._plan_identity(), "counts": vars(self.counts)}, into.state)
+            write_state(into.state, {"plan": self._plan_identity(), "counts": vars(self.counts)})
 
     def _plan_identity(self) -> dict[str, Any]:
         """What has to be the same for the samples after a step to be the same."""

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -15,7 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.learned import learned_state, load_learned_state
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import loaded_state, set_learning_rates, state_file
+from robointervlm.train.engine import loaded_state, set_learning_rates, state_file, write_state
 from robointervlm.train.optimizer import optimizers
 from robointervlm.train.recipe import TrainRecipe
 
@@ -72,7 +71,7 @@ class DdpEngine:
             "optimizers": [optimizer.state_dict() for optimizer in self._plain],
             "scaler": {} if scaler is None else scaler.state_dict(),
         }
-        torch.save(state, state_file(folder, 0))
+        write_state(state_file(folder, 0), state)
 
     def load(self, folder: Path) -> None:
         state: dict[str, Any] = loaded_state(folder, 0)

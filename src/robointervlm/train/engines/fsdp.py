@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file
+from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file, write_state
 from robointervlm.train.engines.processes import joined
 from robointervlm.train.optimizer import optimizers
 from robointervlm.train.recipe import TrainRecipe
@@ -77,7 +77,7 @@ class FsdpEngine:
                 for state in (optimizer.state_dict() for optimizer in self._optimizers)
             ],
         }
-        torch.save(state, state_file(folder, self._accelerator.process_index))
+        write_state(state_file(folder, self._accelerator.process_index), state)
 
     def load(self, folder: Path) -> None:
         state: dict[str, Any] = loaded_state(folder, self._accelerator.process_index)

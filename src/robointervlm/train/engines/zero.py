@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file
+from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file, write_state
 from robointervlm.train.engines.processes import backend, joined
 from robointervlm.train.engines.zero_config import read_config, resolved
 from robointervlm.train.optimizer import optimizers
@@ -99,7 +99,7 @@ class ZeroEngine:
             "parts": [{"master": part.detach(), **self._adamw.state.get(part, {})} for part in self._parts()],
             "scaler": _plain(self._engine.optimizer.loss_scaler),
         }
-        torch.save(state, state_file(folder, self._accelerator.process_index))
+        write_state(state_file(folder, self._accelerator.process_index), state)
 
     def load(self, folder: Path) -> None:
         state: dict[str, Any] = loaded_state(folder, self._accelerator.process_index)
