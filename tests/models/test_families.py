@@ -190,6 +190,18 @@ def test_precision_and_attention_are_as_configured(checkpoints, family):
     assert all(reply.output_tokens >= 1 for reply in answers(model, PROMPTS[:2]))
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "internvl", "llava_onevision"])
+def test_the_processors_settings_may_stand_in_the_newer_file(models, tmp_path, family):
+    folder = make_checkpoint(family, tmp_path / "newer")
+    older = folder / "preprocessor_config.json"
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": json.loads(older.read_text())}))
+    older.unlink()
+    assert load_model(section_of(family, folder)).fingerprint == models[family].fingerprint
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(ModelError, match="neither preprocessor_config.json nor processor_config.json"):
+        load_model(section_of(family, folder))
+
+
 def test_helpers_are_no_families():
     assert {"qwen2_vl", "qwen3_vl", "internvl", "llava_onevision", "robobrain"} <= set(families())
     assert not {"model", "tiny"} & set(families())

@@ -100,10 +100,11 @@ def test_internvl_cuts_a_stretched_picture_into_tiles_and_adds_an_overview(size,
         ("In <image>\n, where?", "In <img><IMG_CONTEXT></img>\n, where?"),
     ],
 )
-def test_internvl_has_one_line_break_after_a_picture(asked, written):
+@pytest.mark.parametrize("template", [INTERNVL_TEMPLATE, INTERNVL_TEMPLATE.replace("<IMG_CONTEXT>", "<image>")])
+def test_internvl_has_one_line_break_after_a_picture(asked, written, template):
     tokenizer = tiny_tokenizer(TEXTS, 448)
     tokenizer.add_tokens(["<img>", "</img>", "<IMG_CONTEXT>"], special_tokens=True)
-    tokenizer.chat_template = INTERNVL_TEMPLATE
+    tokenizer.chat_template = template
     chat = InternChat(tokenizer, "<IMG_CONTEXT>")
     assert chat.rendered([Message("user", asked)], open_answer=True) == (
         f"<|im_start|>user\n{written}<|im_end|>\n<|im_start|>assistant\n"

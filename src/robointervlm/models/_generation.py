@@ -80,6 +80,7 @@ def generated(
             max_new_tokens=decoding.max_new_tokens,
             suppress_tokens=sorted(set(suppressed)),
             repetition_penalty=1.0,
+            num_beams=1,
             eos_token_id=list(stops),
             pad_token_id=stops[-1],
             **sampling,

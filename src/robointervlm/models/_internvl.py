@@ -12,6 +12,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture
+from robointervlm.core.sample import IMAGE_MARKER
 from robointervlm.models._chat_model import Cells, ChatModel, Look, name_of
 from robointervlm.models._checkpoint import (
     config_in,
@@ -38,7 +39,8 @@ class InternChat(Chat):
     """
 
     def rendered(self, messages: Sequence[Message], *, open_answer: bool) -> str:
-        text = super().rendered(messages, open_answer=open_answer)
+        # Earlier conversions of the checkpoint write a picture as the marker of prompts, which is none of theirs here.
+        text = super().rendered(messages, open_answer=open_answer).replace(IMAGE_MARKER, _IMAGE)
         return text.replace(f"{_IMAGE}\n\n", f"{_IMAGE}\n").replace(_IMAGE, f"{_START}{_IMAGE}{_END}")
 
 
