@@ -380,11 +380,10 @@ def infer(arguments: Sequence[str]) -> int:
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
     flags = parser.parsed(arguments)
-    if flags.model_type == "llava":
-        raise RecipeError("--model_type llava: this version runs the Qwen2.5-VL family only; use --model_type qwen.")
     section: list[str] = [f"device={flags.device}"] if flags.device else []
     if not Path(flags.model_path).exists():
-        section.append("family=qwen2_5_vl")  # a model id has no config.json to look at
+        # A model id has no config.json to look at; where there is one, it says more than the flag.
+        section.append("family=llava_onevision" if flags.model_type == "llava" else "family=qwen2_5_vl")
     return run(
         [
             *("infer", "--model", flags.model_path, "--prompt", flags.prompt),

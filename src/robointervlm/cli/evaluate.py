@@ -295,9 +295,16 @@ def _data_overrides(data: str | None) -> list[str]:
     """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
     if data is None:
         return []
-    if Path(data).is_file() or data.endswith((".json", ".jsonl")):
+    if _is_file(data) or data.endswith((".json", ".jsonl")):
         return [f"data.file={json.dumps(data)}", "data.mixture=[]"]
     return [f"data.mixture={json.dumps(data.split(','))}", "data.file=null"]
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False  # many catalogued names are longer than any file's
 
 
 def _as_overrides(options: Mapping[str, object]) -> list[str]:
