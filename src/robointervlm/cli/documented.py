@@ -321,9 +321,7 @@ def _evaluation_parser(*, language: bool) -> Parser:
         "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
     )
     parser.add_argument("--type", default="qa" if language else "", help="what is asked; from the file's name if empty")
-    parser.add_argument(
-        "--question_type", default="default", help="default, qwen_grounding, refindoor, w2p or robobrain"
-    )
+    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p, robobrain")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")

@@ -295,12 +295,12 @@ def _data_overrides(data: str | None) -> list[str]:
     """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
     if data is None:
         return []
-    if _is_file(data) or data.endswith((".json", ".jsonl")):
+    if _names_a_file(data) or data.endswith((".json", ".jsonl")):
         return [f"data.file={json.dumps(data)}", "data.mixture=[]"]
     return [f"data.mixture={json.dumps(data.split(','))}", "data.file=null"]
 
 
-def _is_file(text: str) -> bool:
+def _names_a_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except OSError:
