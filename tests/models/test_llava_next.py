@@ -217,6 +217,23 @@ def test_the_layers_that_are_not_looked_at_may_be_in_the_checkpoint(folder, orig
         load_model({"path": str(copy), "device": "cpu"})
 
 
+def test_an_output_layer_of_its_own_is_loaded_as_in_the_7b_model(folder, tmp_path):
+    state = load_file(folder / "model.safetensors")
+    own = torch.full_like(state["model.embed_tokens.weight"], 0.25)
+    copy = linked(folder, tmp_path, "model.safetensors", "config.json")
+    config = json.loads((folder / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    save_file({**state, "lm_head.weight": own}, copy / "model.safetensors", metadata={"format": "pt"})
+    model = load_model({"path": str(copy), "device": "cpu"})
+    assert isinstance(model, ChatModel)
+    assert torch.equal(model.network.lm_head.weight, own)
+    embedding = model.network.get_input_embeddings().weight
+    assert torch.equal(embedding, state["model.embed_tokens.weight"])
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 missing, such as lm_head\.weight"):
+        load_model({"path": str(copy), "device": "cpu"})
+
+
 @pytest.mark.parametrize(
     "key, value, said",
     [
@@ -232,6 +249,17 @@ def test_what_is_done_otherwise_is_refused_by_name(folder, tmp_path, key, value,
     (linked(folder, tmp_path, "config.json") / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(ModelError, match=said):
         load_model({"path": str(tmp_path), "device": "cpu"})
+
+
+@pytest.mark.parametrize("name", ["google/siglip-so400m-patch14-384", "/data/of/others/siglip-so400m-patch14-384"])
+def test_the_vision_tower_is_known_by_its_name_wherever_it_was_trained_from(name):
+    vision = read_llava_next("x", {**PUBLISHED, "mm_vision_tower": name}).vision_config
+    assert (vision.hidden_size, vision.num_hidden_layers, vision.image_size, vision.vision_use_head) == (
+        1152,
+        26,  # of 27
+        384,
+        False,
+    )
 
 
 def test_canvases_are_listed_with_the_height_first():

@@ -24,9 +24,10 @@ KEYS = {
 UNUSED = r"vision_tower\.(head\.|encoder\.layers\.\d+\.)"
 """Weights that may be left over: LLaVA looks at what the vision tower's last layer but one makes, without a head."""
 
-# The vision tower is not in the checkpoint's config.json but named there; the shape is that of its own config.json.
+# The vision tower is not in the checkpoint's config.json but named there, after its hub name or the folder in which it
+# was trained from; the shape is that of its own config.json. The weights have to be of this shape, or are refused.
 _TOWERS = {
-    "google/siglip-so400m-patch14-384": {
+    "siglip-so400m-patch14-384": {
         "hidden_size": 1152,
         "intermediate_size": 4304,
         "num_attention_heads": 16,
@@ -93,8 +94,8 @@ def read_llava_next(path: str, said: dict[str, Any]) -> LlavaOnevisionConfig:
 
 def _tower(path: str, name: object) -> dict[str, Any]:
     """The vision tower without its last layer and its head, neither of which LLaVA looks at."""
-    shape: dict[str, Any] = _TOWERS.get(str(name), {})
-    if not shape and isinstance(name, str) and Path(name).is_dir():
+    shape: dict[str, Any] = _TOWERS.get(Path(str(name)).name, {})
+    if isinstance(name, str) and (Path(name) / "config.json").is_file():
         shape = SiglipVisionConfig.from_pretrained(name).to_dict()
     if not shape:
         raise ModelError(
