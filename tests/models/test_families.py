@@ -181,6 +181,15 @@ def test_the_fingerprint_follows_weights_limits_and_coordinates(checkpoints, mod
     assert load_model({**section_of("qwen2_vl", folder), "dtype": "bfloat16"}).fingerprint != known
 
 
+def test_code_in_a_checkpoint_is_not_run_and_nobody_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    config = {"model_type": "internvl_chat", "auto_map": {"AutoConfig": "run_me.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "run_me.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ModelError, match="custom code"):
+        load_model({"path": str(tmp_path), "family": "internvl"})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_precision_and_attention_are_as_configured(checkpoints, family):
     section = {**section_of(family, checkpoints[family]), "dtype": "bfloat16", "attention": "eager", "name": "half"}

@@ -1,6 +1,6 @@
 """A checkpoint folder in the Hugging Face layout, of any family: its settings, its tokenizer and its weights.
 
-Everything here also takes a hub name. What is not whole is a `ModelError` of one line.
+Everything here also takes a hub name. What is not whole is a `ModelError` of one line. No code of a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def coordinates_of(section: CheckpointSection, family: CoordinateFormat) -> Coor
 def config_in(path: str) -> PreTrainedConfig:
     """The config.json of a folder or of a hub name, as the class its model_type names."""
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"'{path}' is not a model folder, nor a hub name that can be reached: {error}") from None
     return config
@@ -68,7 +68,7 @@ def config_in(path: str) -> PreTrainedConfig:
 def tokenizer_in(path: str, config: PreTrainedConfig | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer; `config` is needed only where the folder's own config.json is not one of transformers'."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, config=config)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"'{path}' has no tokenizer that can be read: {error}") from None
     return tokenizer

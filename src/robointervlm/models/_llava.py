@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessorPil
 from transformers.image_processing_utils import select_best_resolution
-from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
@@ -76,8 +75,6 @@ class LlavaEyes:
             images=[list(pictures)], input_data_format="channels_last", do_pad=False, return_tensors=None
         )
         alone = len(sizes) == 1
-        for size, tiles in zip(sizes, seen["pixel_values"], strict=True):
-            assert len(tiles) == (image_size_to_num_patches(size[::-1], self._pinpoints, self._tile) if alone else 1)
         tensors = {
             "pixel_values": torch.cat([torch.as_tensor(tiles) for tiles in seen["pixel_values"]]),  # TCHW
             "image_sizes": torch.tensor([size[::-1] for size in sizes]),
