@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from rich.console import Console
 
@@ -136,6 +137,7 @@ class _Wandb(types.ModuleType):
 def test_a_tracker_that_fails_is_warned_of_once_and_the_run_goes_on(
     tiny_folder, catalog, tmp_path, monkeypatch, caplog
 ):
+    Accelerator(cpu=True)  # accelerate's trackers ask it which process this is
     fake = _Wandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     recipe = train_recipe(tiny_folder, catalog, tmp_path, "watch.to=wandb", "watch.project=arms", "watch.name=first")
