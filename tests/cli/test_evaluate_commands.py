@@ -85,6 +85,12 @@ def test_an_unset_data_root_says_what_to_set(capsys, tmp_path, monkeypatch):
     assert "ROBOINTER_DATA" in capsys.readouterr().err
 
 
+def test_many_catalogued_names_are_not_taken_for_a_file(capsys, tmp_path):
+    names = ",".join(["sim_gripper_det_val"] * 30)
+    assert run(["predict", "--data", names, "--model", "x", "--out", str(tmp_path / "run")]) == 2
+    assert "'sim_gripper_det_val' stands in the mixture twice" in capsys.readouterr().err
+
+
 def test_a_bug_is_one_line_and_a_log(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("robointervlm.cli.evaluate.score_run", lambda folder: 1 / 0)
     assert run(["score", str(tmp_path)]) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from robointervlm.cli.documented import evaluate, manipulation_task, script
+from robointervlm.cli.documented import evaluate, infer, manipulation_task, script
 from robointervlm.core.errors import RecipeError
 from scripted_benchmark import ROOT, make_benchmark, make_model
 
@@ -182,6 +182,18 @@ def test_infer_answers_one_question(boxes, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == '{"current_bbox": [[8, 10], [38, 32]]}\n'
+
+
+def test_infer_loads_llava_in_the_layout_it_is_published_in(boxes, tmp_path, capfd):
+    from tiny_families import make_checkpoint  # noqa: PLC0415 - torch takes seconds to import
+
+    folder = make_checkpoint("llava_next", tmp_path / "model")
+    pictures = [str(boxes.images / f"000{number}.png") for number in range(2)]
+    asked = ["--model_type", "llava", "--model_path", str(folder), "--prompt", "Which one is open?", "--device", "cpu"]
+    assert infer([*asked, "--images", *pictures, "--max_new_tokens", "4"]) == 0
+    assert infer([*asked, "--images", pictures[0], "--max_new_tokens", "4"]) == 0
+    several, one = capfd.readouterr().out.splitlines()
+    assert several != one
 
 
 @pytest.mark.parametrize(

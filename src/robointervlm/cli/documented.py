@@ -321,7 +321,7 @@ def _evaluation_parser(*, language: bool) -> Parser:
         "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
     )
     parser.add_argument("--type", default="qa" if language else "", help="what is asked; from the file's name if empty")
-    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor or w2p")
+    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p, robobrain")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
@@ -378,11 +378,10 @@ def infer(arguments: Sequence[str]) -> int:
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
     flags = parser.parsed(arguments)
-    if flags.model_type == "llava":
-        raise RecipeError("--model_type llava: this version runs the Qwen2.5-VL family only; use --model_type qwen.")
     section: list[str] = [f"device={flags.device}"] if flags.device else []
     if not Path(flags.model_path).exists():
-        section.append("family=qwen2_5_vl")  # a model id has no config.json to look at
+        # A model id has no config.json to look at; where there is one, it says more than the flag.
+        section.append("family=llava_onevision" if flags.model_type == "llava" else "family=qwen2_5_vl")
     return run(
         [
             *("infer", "--model", flags.model_path, "--prompt", flags.prompt),

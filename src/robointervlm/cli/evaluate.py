@@ -40,7 +40,9 @@ def predict(  # noqa: PLR0913 - one per flag
     out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
-    style: Annotated[str | None, typer.Option(help="default, qwen_grounding, refindoor or w2p.")] = None,
+    style: Annotated[
+        str | None, typer.Option(help="How a question is put: default, qwen_grounding, robobrain …")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
     max_error_rate: Annotated[
         float | None, typer.Option(help="The share of failed questions above which the exit code is 4.")
@@ -293,9 +295,16 @@ def _data_overrides(data: str | None) -> list[str]:
     """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
     if data is None:
         return []
-    if Path(data).is_file() or data.endswith((".json", ".jsonl")):
+    if _names_a_file(data) or data.endswith((".json", ".jsonl")):
         return [f"data.file={json.dumps(data)}", "data.mixture=[]"]
     return [f"data.mixture={json.dumps(data.split(','))}", "data.file=null"]
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False  # many catalogued names are longer than any file's
 
 
 def _as_overrides(options: Mapping[str, object]) -> list[str]:

@@ -126,8 +126,12 @@ def floored(value: float) -> int:
     return math.floor(value + 1e-6)
 
 
-def smart_resize(image: ImageSize, *, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> ImageSize:
+def smart_resize(
+    image: ImageSize, *, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS, factor: int = RESIZE_FACTOR
+) -> ImageSize:
     """The size Qwen2.5-VL's processor resizes an image to: multiples of 28 with an area between the two limits.
+
+    `factor` is 32 for Qwen3-VL, whose patches are of 16 pixels.
 
     Raises `DataError` for an aspect ratio over 200, as the processor does.
     Source: `smart_resize` of transformers' Qwen2-VL image processor; Python's round, half to even, included.
@@ -137,7 +141,6 @@ def smart_resize(image: ImageSize, *, min_pixels: int = MIN_PIXELS, max_pixels: 
         raise DataError(
             f"an image of {width}x{height} cannot be resized: the longer side may be {MAX_ASPECT}x the other."
         )
-    factor = RESIZE_FACTOR
     new_width = round(width / factor) * factor
     new_height = round(height / factor) * factor
     if new_width * new_height > max_pixels:

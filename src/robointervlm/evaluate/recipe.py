@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from robointervlm.core.prompt import Decoding
 from robointervlm.data.spec import Coordinates
 from robointervlm.runs.settings import Settings
-from robointervlm.tasks.task import Style, Task
+from robointervlm.tasks.styles import Style
+from robointervlm.tasks.task import Task
 
 
 class Data(Settings):

@@ -39,10 +39,18 @@ class Model(Protocol):
         ...
 
 
+# Modules of this folder that are no family, beside those that begin with an underscore.
+_NO_FAMILIES = {"model", "tiny"}
+
+
 def families() -> list[str]:
-    """The names of the families: the modules of this folder that define a `Section` and `load`."""
+    """The names of the families: the modules of this folder that define a `Section` and `load`.
+
+    One that loads checkpoints whose config.json calls them otherwise than its file says so in `LOADS`, by model_type or
+    by the name of an architecture.
+    """
     names = [info.name for info in pkgutil.iter_modules(robointervlm.models.__path__)]
-    return sorted(name for name in names if name != "model" and not name.startswith("_"))
+    return sorted(name for name in names if name not in _NO_FAMILIES and not name.startswith("_"))
 
 
 def load_model(section: Mapping[str, object]) -> Model:
@@ -84,18 +92,36 @@ def _family_of_checkpoint(path: object) -> str:
         raise RecipeError(f"the model has neither a family nor a path; families: {', '.join(families())}.")
     config = Path(path) / "config.json"
     try:
-        kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
+        said = json.loads(config.read_text(encoding="utf-8"))
+        kinds = [*(said.get("architectures") or ()), said["model_type"]]
     except FileNotFoundError:
         raise RecipeError(
             f"{config} does not exist, so the model's family cannot be told; "
             f"give a checkpoint folder, or model.family=… ({', '.join(families())})."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{config} does not say a model_type ({error}); is the checkpoint complete?") from None
-    family = str(kind).removeprefix(_OURS)
-    if family not in families():
-        raise ModelError(f"{config}: model_type '{kind}' is not a family here; families: {', '.join(families())}.")
-    return family
+    own = str(kinds[-1]).removeprefix(_OURS)
+    if own in families():
+        return own
+    known = _otherwise_named()
+    for kind in kinds:
+        if str(kind) in known:
+            return known[str(kind)]
+    raise ModelError(
+        f"{config}: model_type '{kinds[-1]}' is not a family here; families: {', '.join(families())}."
+        + _ELSEWHERE.get(str(kinds[-1]), "")
+    )
+
+
+# Checkpoints in a layout that runs code of their own, and where the same weights are to be had without it.
+_ELSEWHERE = {"internvl_chat": " The same model in transformers' layout has a name that ends in -hf; take that one."}
+
+
+def _otherwise_named() -> dict[str, str]:
+    """The families by the names of the model types and architectures that they load beside their own."""
+    modules = {name: importlib.import_module(f"robointervlm.models.{name}") for name in families()}
+    return {kind: name for name, module in modules.items() for kind in getattr(module, "LOADS", ())}
 
 
 def _explained(detail: ErrorDetails, known: list[str]) -> str:

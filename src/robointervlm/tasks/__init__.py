@@ -8,7 +8,8 @@ import pkgutil
 from functools import cache
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.tasks.task import Case, Metric, Task, conversation, styled
+from robointervlm.tasks.styles import styled
+from robointervlm.tasks.task import Case, Metric, Task, conversation
 
 __all__ = ["Case", "Metric", "Task", "all_tasks", "conversation", "styled", "task_for_stem", "task_named"]
 

@@ -6,6 +6,7 @@ The headline is ACC@IoU>0.1, the number of the published tables; the stricter AC
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from robointervlm.core.answer import Answer, Box
@@ -13,6 +14,7 @@ from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.reading import read_box
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.overlap import acc_at, iou, iou_many
+from robointervlm.tasks.styles import GROUNDING, GROUNDING_GRIPPER
 from robointervlm.tasks.task import Case, Column, Metric, Task
 
 
@@ -57,6 +59,7 @@ def box_task(name: str, key: str, stems: tuple[str, ...] | None = None, column: 
         stems=(f"full_single_multi_contact_obj_{name}_qa",) if stems is None else stems,
         max_new_tokens=256,
         column=column,
+        wordings=GROUNDING,
     )
 
 
@@ -64,5 +67,5 @@ TASKS = (
     box_task("contact_box", "contact_bbox", column="Grasp"),
     box_task("current_box", "current_bbox", column="Object"),
     box_task("final_box", "final_bbox", column="Place"),
-    box_task("gripper_det", "gripper_det_bbox", column="Gripper"),
+    replace(box_task("gripper_det", "gripper_det_bbox", column="Gripper"), wordings=GROUNDING_GRIPPER),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from robointervlm.tasks.boxes import BOX_METRICS, box_task
+from robointervlm.tasks.styles import REFERRING
 from robointervlm.tasks.task import Task, ThirdPartyColumn
 
 _BY_NAME = {metric.name: metric for metric in BOX_METRICS}
@@ -16,12 +17,13 @@ _METRICS = tuple(_BY_NAME[name] for name in ("ACC@IoU>0.5", "ACC@IoU>0.1", "IoU"
 
 
 def _referring_task(name: str, column: ThirdPartyColumn, *stems: str) -> Task:
-    return replace(box_task(name, "bbox_2d", stems=stems), metrics=_METRICS, column=column)
+    return replace(box_task(name, "bbox_2d", stems=stems), metrics=_METRICS, column=column, wordings=REFERRING)
 
 
 TASKS = (
     _referring_task("refcoco", "RefCOCO val", "refcoco_val"),
     _referring_task("refcoco_plus", "RefCOCO+ val", "refcoco+_val", "refcoco_plus_val"),
     _referring_task("refcocog", "RefCOCOg val", "refcocog_val"),
-    _referring_task("roborefit", "RoboRefIt", "roborefit_test"),
+    # The release's baseline for RoboBrain words the other three as grounding, and leaves this one as it is.
+    replace(_referring_task("roborefit", "RoboRefIt", "roborefit_test"), wordings={}),
 )

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
-from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Message
 from robointervlm.core.reading import Reading, read_text, without_question
-from robointervlm.core.sample import IMAGE_MARKER, Sample, written_question
+from robointervlm.core.sample import Sample, written_question
 from robointervlm.metrics.penalty import charged
-
-Style = Literal["default", "qwen_grounding", "refindoor", "w2p"]
+from robointervlm.tasks.styles import styled
 
 Column = Literal[
     "",
@@ -91,7 +89,8 @@ class Task:
     the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
     numbers in the question are places in the image and are converted with the answer. `reading_to` is for tasks whose
     question says how its answers may be worded: it takes the question, too. `column` is the column of the paper's
-    Table 3 or Table 2 that the task feeds, empty for none.
+    Table 3 or Table 2 that the task feeds, empty for none. `wordings` are the task's own ways of putting its question,
+    by style (see `tasks.styles`).
 
     `told_apart` is for a family of tasks whose questions are published together, in one file: the name of the task that
     a record is of, None where the record does not say (then it is of the task its dataset names).
@@ -107,6 +106,7 @@ class Task:
     reading_to: Callable[[str, Space | None, str], Reading] | None = None
     column: Column | ThirdPartyColumn = ""
     told_apart: Callable[[Mapping[str, object]], str | None] | None = None
+    wordings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def reading_of(self, text: str, space: Space | None, question: str = "") -> Reading:
         """The reading of a reply to this question; a repetition of the question in front of it is no part of it."""
@@ -124,33 +124,6 @@ def text_reading(text: str, _space: Space | None) -> Reading:
     return read_text(text)
 
 
-# The wordings are those of the public release (its evaluation_intermediate.py). It leaves "w2p" unimplemented: the
-# Where2Place questions already ask for what they want.
-_TEMPLATES: dict[str, str] = {
-    "default": "{question}",
-    "qwen_grounding": (
-        "Please provide the bounding box coordinate of the region this sentence describes: <ref>{question}</ref>"
-    ),
-    "refindoor": (
-        "Give the box coordinates according to the instruction, Instruction: {question}, output the bbox coordinates."
-    ),
-    "w2p": "{question}",
-}
-
-
-def styled(question: str, style: str) -> str:
-    """The question put in a style; image markers in front of it stay in front of the whole text."""
-    if style not in _TEMPLATES:
-        raise RecipeError(f"question type '{style}' is not known; one of: {', '.join(_TEMPLATES)}.")
-    body = question.lstrip()
-    markers = ""
-    while body.startswith(IMAGE_MARKER):
-        rest = body[len(IMAGE_MARKER) :]
-        body = rest.lstrip("\n")
-        markers += IMAGE_MARKER + rest[: len(rest) - len(body)]
-    return markers + _TEMPLATES[style].replace("{question}", body)
-
-
 def conversation(sample: Sample, task: Task, space: Space | None, style: str) -> tuple[Message, ...]:
     """The sample as it is put to a model that writes in `space`: all its turns, the answer to the last one left out."""
     system = sample.extra.get("system")
@@ -158,5 +131,5 @@ def conversation(sample: Sample, task: Task, space: Space | None, style: str) ->
     for turn in sample.turns[:-1]:
         messages.append(Message("user", written_question(turn.question, space)))
         messages.append(Message("assistant", task.write(turn.answer, space)))
-    messages.append(Message("user", styled(written_question(sample.question, space), style)))
+    messages.append(Message("user", styled(written_question(sample.question, space), style, task.wordings)))
     return tuple(messages)

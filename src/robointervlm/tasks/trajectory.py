@@ -28,6 +28,7 @@ from robointervlm.metrics.curves import (
     rmse_many,
 )
 from robointervlm.metrics.penalty import one_diagonal
+from robointervlm.tasks.styles import TRAJECTORY
 from robointervlm.tasks.task import Case, Metric, Task
 
 _KEY = "future_traj"
@@ -89,6 +90,7 @@ _TRAJ = Task(
     stems=("full_single_multi_contact_obj_traj_qa",),
     places_in_question=True,
     column="Trace",
+    wordings=TRAJECTORY,
 )
 
 TASKS = (

@@ -17,6 +17,7 @@ from robointervlm.core.reading.numbers import NUMBER
 from robointervlm.core.reading.text import answer_part
 from robointervlm.core.writing import write_answer
 from robointervlm.metrics.masks import points_inside, share_inside
+from robointervlm.tasks.styles import POINTING
 from robointervlm.tasks.task import Metric, Task
 
 # Four numbers in one bracket are a box; two pairs, each in its own, are two points.
@@ -61,5 +62,6 @@ TASKS = (
         stems=("where2place", "point_questions"),
         max_new_tokens=256,
         column="Where2Place",
+        wordings=POINTING,
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Message
 from robointervlm.core.sample import IMAGE_MARKER
-from robointervlm.models.qwen2_5_vl.pictures import Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,6 +23,15 @@ if TYPE_CHECKING:
 IGNORED = -100
 IMAGE_PAD = "<|image_pad|>"
 TURN_END = "<|im_end|>"
+
+
+class Counted(Protocol):
+    """A picture of which it is known how many tokens it takes."""
+
+    @property
+    def tokens(self) -> int:
+        """At least 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,19 +44,20 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer with its chat template."""
+    """A tokenizer with its chat template, which writes one `image_token` for a picture."""
 
     tokenizer: PreTrainedTokenizerBase
+    image_token: str = IMAGE_PAD
     image_token_id: int = field(init=False)
     turn_end_id: int = field(init=False)
     special_tokens: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        identifier = self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+        identifier = self.tokenizer.convert_tokens_to_ids(self.image_token)
         if not self.tokenizer.chat_template or identifier is None:
             raise ModelError(
-                f"the tokenizer in '{self.tokenizer.name_or_path}' has no chat template or no {IMAGE_PAD} token; "
-                "a Qwen2.5-VL folder holds tokenizer.json and chat_template.jinja (or chat_template.json)."
+                f"the tokenizer in '{self.tokenizer.name_or_path}' has no chat template or no {self.image_token} "
+                "token; a checkpoint's folder holds tokenizer.json and chat_template.jinja (or chat_template.json)."
             )
         object.__setattr__(self, "image_token_id", identifier)
         object.__setattr__(self, "turn_end_id", self.tokenizer.convert_tokens_to_ids(TURN_END))
@@ -60,13 +69,13 @@ class Chat:
         content: list[dict[str, Any]] = [{"role": message.role, "content": _content(message)} for message in messages]
         return str(self.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer))
 
-    def prompt(self, messages: Sequence[Message], grids: Sequence[Grid]) -> NDArray[np.int64]:
+    def prompt(self, messages: Sequence[Message], grids: Sequence[Counted]) -> NDArray[np.int64]:
         """The tokens of a conversation that waits for an answer, image tokens expanded; shape (L,)."""
         self._refuse_special_tokens(messages)
         ids = self._ids(self.rendered(messages, open_answer=True))
         return self._expanded(Tokens(ids, ids), grids).ids
 
-    def supervised(self, messages: Sequence[Message], grids: Sequence[Grid]) -> Tokens:
+    def supervised(self, messages: Sequence[Message], grids: Sequence[Counted]) -> Tokens:
         """The tokens of a whole conversation with the assistant's turns as labels, image tokens expanded."""
         self._refuse_special_tokens(messages)
         pieces: list[tuple[NDArray[np.int64], bool]] = []
@@ -95,7 +104,7 @@ class Chat:
     def _ids(self, text: str) -> NDArray[np.int64]:
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
 
-    def _expanded(self, tokens: Tokens, grids: Sequence[Grid]) -> Tokens:
+    def _expanded(self, tokens: Tokens, grids: Sequence[Counted]) -> Tokens:
         is_image = tokens.ids == self.image_token_id
         if int(is_image.sum()) != len(grids):
             raise DataError(f"{int(is_image.sum())} <image> markers in the text, but {len(grids)} pictures.")

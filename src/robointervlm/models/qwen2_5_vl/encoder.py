@@ -18,7 +18,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
-from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models._section import PixelSection
 from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.folder import read_chat, read_declaration
@@ -167,7 +167,7 @@ class Encoder:
         return [array for array, _ in pairs], [grid for _, grid in pairs]
 
 
-def read_encoder(section: Section, config: Qwen2_5_VLConfig) -> Encoder:
+def read_encoder(section: PixelSection, config: Qwen2_5_VLConfig) -> Encoder:
     """The encoder of a checkpoint, without its weights. Raises `ModelError` where its files are not whole."""
     declared = read_declaration(section.path)
     limits = PixelLimits(section.min_pixels or declared["min_pixels"], section.max_pixels or declared["max_pixels"])

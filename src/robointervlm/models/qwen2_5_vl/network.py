@@ -5,12 +5,11 @@ Shape suffixes: B batch, L tokens, S supervised tokens, V vocabulary, H hidden; 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +17,14 @@ from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
+from robointervlm.models._checkpoint import DECLARATION, quiet
+from robointervlm.models._generation import Fingerprint, answered, generated, reply_of
+from robointervlm.models._section import PixelSection
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
-from robointervlm.models.qwen2_5_vl.folder import (
-    DECLARATION,
-    preprocessor,
-    quiet,
-    read_config,
-    read_network,
-)
+from robointervlm.models.qwen2_5_vl.folder import preprocessor, read_config, read_network
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
 from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl.words import share_gradient, summed_loss, vectors
@@ -132,13 +127,13 @@ class Qwen25VL:
         self.coordinates = encoder.coordinates
         self.name = name
         self.source = source
-        self._fingerprint: tuple[object, str] | None = None
+        self._fingerprint = Fingerprint()
         projection = network.model.visual.patch_embed.proj
         if isinstance(projection, nn.Conv3d) and projection.weight.device.type == "cpu":
             network.model.visual.patch_embed.proj = PatchProjection(projection)
 
     @classmethod
-    def load(cls, section: Section) -> Qwen25VL:
+    def load(cls, section: PixelSection) -> Self:
         """The checkpoint in memory. Raises `ModelError` where it is not whole or not a Qwen2.5-VL."""
         config = read_config(section.path)
         encoder = read_encoder(section, config)
@@ -151,7 +146,7 @@ class Qwen25VL:
         )
 
     @classmethod
-    def stored(cls, path: str) -> Qwen25VL:
+    def stored(cls, path: str) -> Self:
         """The checkpoint on the CPU in the precision it is stored in, to be written in another shape."""
         stored = str(read_config(path).dtype).removeprefix("torch.")
         dtype = stored if stored in ("bfloat16", "float16") else "float32"
@@ -160,68 +155,37 @@ class Qwen25VL:
     @property
     def fingerprint(self) -> str:
         """A hash of all that answers depend on: the weights' bytes, precision, attention, pixel limits, template."""
-        weights = sorted(self.network.state_dict().items())
-        settings = (
+        return self._fingerprint.of(
+            self.network,
             str(self.network.dtype),
             self.network.config._attn_implementation,
             self.encoder.limits,
             self.coordinates.value,
             self.encoder.chat.tokenizer.chat_template,
         )
-        # Every question asks for it, and hashing a 7B model takes a minute: done again only where something changed.
-        state = (settings, [(name, tensor.data_ptr(), tensor._version) for name, tensor in weights])
-        if self._fingerprint is None or self._fingerprint[0] != state:
-            digest = hashlib.sha256(repr(settings).encode())
-            for name, tensor in weights:
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-            self._fingerprint = (state, digest.hexdigest())
-        return self._fingerprint[1]
 
     def processed_size(self, image: ImageSize) -> ImageSize:
         return self.encoder.limits.processed(image)
 
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
         """Greedy or sampled answers to a batch of prompts; only the answer is decoded."""
-        started = time.perf_counter()
-        encoded = [self._encoded(prompt) for prompt in prompts]
-        sound = [prompt for prompt in encoded if isinstance(prompt, Encoded)]
-        rows = iter(self._generated(sound, decoding) if sound else [])
-        seconds = (time.perf_counter() - started) / max(1, len(prompts))
-        return [
-            self._reply(next(rows), len(prompt.ids), seconds) if isinstance(prompt, Encoded) else prompt
-            for prompt in encoded
-        ]
-
-    def _encoded(self, prompt: Prompt) -> Encoded | RoboInterError:
-        """The prompt as tokens, or what is wrong with it: the others of its batch are answered all the same."""
-        try:
-            return self.encoder.encode_prompt(prompt)
-        except RoboInterError as error:
-            return error
+        return answered(
+            prompts,
+            encode=self.encoder.encode_prompt,
+            generate=lambda encoded: self._generated(encoded, decoding),
+            reply=partial(reply_of, stops=self._stops, decoded=self.encoder.chat.decoded),
+        )
 
     def _generated(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[list[int]]:
         """The tokens generated for each prompt, up to the longest of the batch."""
-        inputs = self.encoder.prompt_batch(prompts, self.network.device)
         config = self.network.config
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if decoding.temperature > 0:
-            # The hub's generation_config.json has top_k 1, with which a temperature would change nothing.
-            sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": 1.0, "top_k": 0}
-        network: Any = self.network
-        with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(decoding.seed)
-            output_BL = network.generate(
-                **inputs,
-                max_new_tokens=decoding.max_new_tokens,
-                suppress_tokens=[config.image_token_id, config.video_token_id, config.vision_start_token_id],
-                repetition_penalty=1.0,
-                eos_token_id=self._stops,
-                pad_token_id=self.encoder.pad_id,
-                **sampling,
-            )
-        answers: list[list[int]] = output_BL[:, inputs["input_ids"].shape[1] :].tolist()
-        return answers
+        return generated(
+            self.network,
+            self.encoder.prompt_batch(prompts, self.network.device),
+            decoding,
+            stops=self._stops,
+            suppressed=[config.image_token_id, config.video_token_id, config.vision_start_token_id],
+        )
 
     @property
     def _stops(self) -> list[int]:
@@ -251,9 +215,3 @@ class Qwen25VL:
             "answer_style": "json",
         }
         (folder / DECLARATION).write_text(json.dumps(declaration, indent=2) + "\n")
-
-    def _reply(self, generated: list[int], input_tokens: int, seconds: float) -> Reply:
-        end = next((index for index, token in enumerate(generated) if token in self._stops), None)
-        kept = generated[:end]
-        reason: Literal["stop", "length"] = "length" if end is None else "stop"
-        return Reply(self.encoder.chat.decoded(kept), seconds, input_tokens, len(kept), reason)
