@@ -159,13 +159,12 @@ class _Handler(BaseHTTPRequestHandler):
             with api.lock:
                 api.in_flight -= 1
 
-    do_GET = do_POST
-
     def _send_body(self, fault: Fault) -> None:
         body = fault.body
         if self.api.echo_key and "Content-Encoding" not in fault.headers:
             key = (self.headers["Authorization"] or "").encode()
-            body = body.replace(b"[1, 2", key + b"[1, 2").replace(b"no", key).replace(b"try", key) + b" " + key
+            inside = body.replace(b'{"object"', b'{"echo": "' + key + b'", "object"')
+            body = inside if inside != body else body.replace(b'"no"', b'"' + key + b'"') or key
         self.send_response(fault.status)
         for name, value in fault.headers.items():
             self.send_header(name, value)

@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from api_server import FINAL_FAULTS, TRANSIENT_FAULTS, ApiServer, Fault, as_fault, completion
+
 from robointervlm.cli.main import run
 from robointervlm.runs.journal import read_journal
 from scripted_benchmark import COMMAND, Benchmark, make_benchmark
@@ -276,7 +276,7 @@ def test_a_storm_with_kills_gives_the_report_of_a_calm_day(tmp_path):
         assert run(predict_options(benchmark, url, tmp_path / "calm")) == 0
 
     out, moments, killed = tmp_path / "storm", random.Random(SEED), 0
-    server = ApiServer(answers_of(benchmark), storm(SEED), delay_seconds=0.02, echo_key=False)
+    server = ApiServer(answers_of(benchmark), storm(SEED), delay_seconds=0.02)
     with server.serving() as url:
         options = predict_options(benchmark, url, out)
         while killed < kills:
@@ -357,7 +357,10 @@ def test_a_key_that_the_server_echoes_is_nowhere(tmp_path, capfd):
     assert found == []
     assert KEY not in out + error + capfd.readouterr().err
     assert not any(secret in command for command in commands)
-    assert records(tmp_path / "run")
+    # It was echoed: in answers, and in bodies that failures show.
+    seen = records(tmp_path / "run")
+    assert any("[key]" in str(record["reply"]) for record in seen)
+    assert any("[key]" in str(record["reason"]) for record in seen)
 
 
 def _command_line(process: Path) -> bytes:
