@@ -59,19 +59,30 @@ def only(question: str, fault: Fault, times: int = 1_000):
     return lambda asked, nth: fault if asked == question and nth < times else None
 
 
-def first_times(faults: list[Fault]):
-    return lambda asked, nth: faults[nth] if nth < len(faults) else None
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Benchmark:
+    """A question for each fault, and two more that nothing happens to."""
+    return make_benchmark(tmp_path_factory.mktemp("many"), count=max(len(TRANSIENT_FAULTS), len(FINAL_FAULTS)) + 2)
 
 
-@pytest.mark.parametrize("name", TRANSIENT_FAULTS)
-def test_a_passing_fault_costs_another_attempt_and_nothing_else(small, tmp_path, name):
-    server = ApiServer(answers_of(small), only("Where is object 2?", TRANSIENT_FAULTS[name], times=1))
+def one_each(faults: dict[str, Fault]) -> dict[str, str]:
+    """Which question meets which fault: by number, from the second on."""
+    return {f"Where is object {number}?": name for number, name in enumerate(faults, start=1)}
+
+
+def test_a_passing_fault_costs_another_attempt_and_nothing_else(many, tmp_path):
+    met = one_each(TRANSIENT_FAULTS)
+    server = ApiServer(
+        answers_of(many), lambda asked, nth: TRANSIENT_FAULTS[met[asked]] if asked in met and nth == 0 else None
+    )
     with server.serving() as url:
-        assert run(predict_options(small, url, tmp_path / "run")) == 0
-    assert server.paid == dict.fromkeys(answers_of(small), 1)
-    assert server.requests["Where is object 2?"] == 2
-    assert server.total == 7
-    assert Counter(record["status"] for record in records(tmp_path / "run")) == {"ok": 6}
+        assert run(predict_options(many, url, tmp_path / "run")) == 0
+    assert server.paid == dict.fromkeys(answers_of(many), 1)
+    assert {name: server.requests[question] for question, name in met.items()} == dict.fromkeys(TRANSIENT_FAULTS, 2)
+    assert server.total == many.count + len(TRANSIENT_FAULTS)
+    kept = records(tmp_path / "run")
+    assert len(kept) == many.count
+    assert {str(record["reply"]) for record in kept} == set(answers_of(many).values())
 
 
 @pytest.mark.parametrize("name", ["status 503", "truncated JSON", "retry-after 0"])
@@ -85,16 +96,16 @@ def test_a_lasting_fault_is_tried_six_times_and_the_others_go_on(small, tmp_path
     assert "attempt 6 of 6" in str(failed["reason"])
 
 
-@pytest.mark.parametrize("name", FINAL_FAULTS)
-def test_a_lasting_answer_that_is_none_is_not_paid_for_again(small, tmp_path, name):
-    server = ApiServer(answers_of(small), only("Where is object 2?", FINAL_FAULTS[name]))
+def test_a_lasting_answer_that_is_none_is_not_paid_for_again(many, tmp_path):
+    met = one_each(FINAL_FAULTS)
+    server = ApiServer(answers_of(many), lambda asked, nth: FINAL_FAULTS[met[asked]] if asked in met else None)
     with server.serving() as url:
-        assert run(predict_options(small, url, tmp_path / "run")) == 4
-    assert server.requests["Where is object 2?"] == 1
-    [failed] = [record for record in records(tmp_path / "run") if record["status"] != "ok"]
-    assert failed["status"] == "model_error"
-    assert str(failed["reason"]).isprintable()
-    assert len(str(failed["reason"])) <= 500
+        assert run(predict_options(many, url, tmp_path / "run", "deadline_seconds=20")) == 4
+    assert server.requests == dict.fromkeys(answers_of(many), 1)
+    failed = [record for record in records(tmp_path / "run") if record["status"] not in {"ok", "unparsable"}]
+    assert {met[str(record["prompt"]).removeprefix("<image>\n")] for record in failed} == set(FINAL_FAULTS)
+    assert {record["status"] for record in failed} == {"model_error"}
+    assert all(str(record["reason"]).isprintable() and len(str(record["reason"])) <= 500 for record in failed)
 
 
 def test_a_failed_question_is_asked_again_by_the_next_call_and_no_other(small, tmp_path):
@@ -233,6 +244,21 @@ def test_no_name_and_no_tls_are_this_questions_failures(small, tmp_path, url):
         options = predict_options(small, address, tmp_path / "run", "allow_http=true", "attempts=2")
         assert run([*options, "limit=2"]) == 4
     assert Counter(record["status"] for record in records(tmp_path / "run")) == {"model_error": 2}
+
+
+def test_one_question_about_a_picture(small, tmp_path, capsys):
+    server = ApiServer({"Where is object 3?": "on the left"})
+    with server.serving() as url:
+        section = ("coordinates=resized", "key_env=CANARY_KEY", f"base_url={url}")
+        code = run(
+            [
+                *("infer", "--family", "openai_api", "--model", "gpt-test", "--prompt", "Where is object 3?"),
+                *("--images", str(small.images / "0003.png")),
+                *(part for setting in section for part in ("--set", setting)),
+            ]
+        )
+    assert (code, capsys.readouterr().out) == (0, "on the left\n")
+    assert server.bodies[0]["model"] == "gpt-test"
 
 
 def test_as_many_requests_as_allowed_are_in_flight(tmp_path):
