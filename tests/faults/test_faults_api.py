@@ -164,6 +164,13 @@ def test_a_key_refused_later_keeps_what_was_answered(small, tmp_path):
     assert [record["id"] for record in records(tmp_path / "run")] == [f"current_box-000{n}" for n in range(4)]
 
 
+@pytest.mark.parametrize("setting", ["model.api_key=sk-hunter2", "model.base_url=https://me:sk-hunter2@host/v1"])
+def test_a_key_in_the_wrong_place_is_written_nowhere(small, tmp_path, capsys, setting):
+    assert run([*predict_options(small, "http://127.0.0.1:9/v1", tmp_path / "run"), setting]) == 2
+    assert "sk-hunter2" not in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -337,6 +344,7 @@ def test_a_storm_with_kills_gives_the_report_of_a_calm_day(tmp_path):
     assert paid_twice <= kills * 8  # what was in flight
     for name in RESULTS:
         assert (out / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
+    assert not any(KEY.encode() in path.read_bytes() for path in out.rglob("*") if path.is_file())
 
 
 def _wait_for_more(path: Path, process: subprocess.Popen[str], more: int) -> None:

@@ -70,12 +70,12 @@ def predict(
     `model` and `samples` stand in for what the recipe names, for callers that have them at hand. Raises `StopRequested`
     when told to stop, and `RecipeError` if another process is writing the run.
     """
-    if model is None:
-        check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
     with stopping_on_signals():
         questions = questions_of(recipe) if samples is None else list(samples)[: recipe.limit]
         if not questions:
             raise DataError("there is nothing to ask: the data holds no sample.")
+        if model is None:
+            check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
         with Run.opened(recipe.run.dir, recipe) as run:
             answering = model if model is not None else load_model(recipe.model)
             asked = _prepared(questions, answering, recipe)
