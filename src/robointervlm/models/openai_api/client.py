@@ -27,7 +27,7 @@ def http_client(section: Section) -> httpx2.AsyncClient:
     encrypted = all(url.startswith("https://") for url in section.base_url)
     return httpx2.AsyncClient(
         follow_redirects=False,
-        timeout=None,  # noqa: S113 - the whole attempt has a deadline
+        timeout=None,  # the whole attempt has a deadline
         trust_env=encrypted,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=section.concurrency),
     )
