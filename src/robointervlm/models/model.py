@@ -132,6 +132,7 @@ def _family_of_checkpoint(path: object) -> str:
 def _explained(detail: ErrorDetails, known: list[str]) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"'{where}': {detail['msg']}"
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"'{where}': {message}" if where else message
     near = difflib.get_close_matches(where, known, n=1)
     return f"key '{where}' is not known" + (f"; nearest: {near[0]}" if near else "")
