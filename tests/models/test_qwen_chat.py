@@ -269,3 +269,18 @@ def test_a_template_that_changes_texts_is_rendered_each_time(chat, change):
     for text in (" a & b \n", "c < d", "e"):
         expected = other.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
         assert other.rendered([Message("user", text)], open_answer=False) == expected
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_a_text_has_the_tokens_that_transformers_gives_it(official, text):
+    messages = [Message("user", text.replace("<image>", ""))]
+    rendered = official.rendered(messages, open_answer=True)
+    assert official.prompt(messages, []).tolist() == official.tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def test_a_tokenizer_that_would_cut_does_not(chat):
+    cutting = PreTrainedTokenizerFast(tokenizer_object=chat.tokenizer._tokenizer, chat_template=CHAT_TEMPLATE)
+    cutting.backend_tokenizer.enable_truncation(3)
+    messages = [Message("user", "Where is the red cup now?")]
+    assert Chat(cutting).prompt(messages, []).tolist() == chat.prompt(messages, []).tolist()

@@ -66,6 +66,10 @@ class Chat:
                 f"the tokenizer in '{self.tokenizer.name_or_path}' has no chat template or no {IMAGE_PAD} token; "
                 "a Qwen2.5-VL folder holds tokenizer.json and chat_template.jinja (or chat_template.json)."
             )
+        # As transformers does before it encodes: what tokenizer.json may ask for is not wanted here.
+        backend: Any = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
         object.__setattr__(self, "image_token_id", identifier)
         object.__setattr__(self, "turn_end_id", self.tokenizer.convert_tokens_to_ids(TURN_END))
         special = tuple(token for token in self.tokenizer.get_added_vocab() if token.startswith("<|"))
@@ -157,7 +161,9 @@ class Chat:
         return str(self.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer))
 
     def _ids(self, text: str) -> NDArray[np.int64]:
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+        # Not `tokenizer.encode`, which takes half as long again to come to this.
+        backend: Any = self.tokenizer.backend_tokenizer
+        return np.array(backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def _expanded(self, tokens: Tokens, grids: Sequence[Grid]) -> Tokens:
         is_image = tokens.ids == self.image_token_id
