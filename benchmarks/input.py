@@ -10,8 +10,9 @@ that are in memory already, without labels and positions; it needs torchvision, 
 take turns.
 --processor is a folder with the real tokenizer.json and chat_template.jinja; a small tokenizer stands in otherwise.
 
-With --records: planning records of eight pictures in one JSON list are made, indexed, and opened again by a new
-process. Seconds count from the end of the imports; memory is what the process holds more than after them.
+With --records: planning records of eight pictures in one JSON list are made; a process indexes and measures them and
+plans packed rows, others begin again with what is kept. Seconds count from the end of the imports to the first row;
+memory is what the process holds more than after them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -45,7 +45,10 @@ from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
 from robointervlm.models.tiny import tiny_tokenizer
 from robointervlm.train.feed import Feed
-from robointervlm.train.recipe import AugmentSection
+from robointervlm.train.measures import lengths_of
+from robointervlm.train.packing import PackedFeed
+from robointervlm.train.recipe import AugmentSection, BatchSection
+from robointervlm.train.rows import rows_of
 
 WORDS = "The robot arm has moved the red cup to the left of the table and now holds the blue bowl over the drawer. "
 QUESTION = f"{WORDS * 3}What is the next step?"
@@ -189,8 +192,8 @@ def throughput(processor_folder: Path | None, samples: int, rounds: int) -> None
 def refuse_other(theirs: Any, ours: Any) -> None:
     """Stop if the two ways do not make the same tokens and pixels."""
     same = theirs["input_ids"].shape[1] - ours.ids_BL.shape[1] in {0, 1}  # the template ends in a line break
-    # Resizing by torchvision and by PIL differs by up to two of 255 steps, 0.03 when normalised.
-    if not same or not torch.allclose(theirs["pixel_values"], ours.patches_PC, atol=0.05):
+    # The same bytes; the last bit of what is normalised is rounded differently.
+    if not same or not torch.allclose(theirs["pixel_values"], ours.patches_PC, rtol=0, atol=1e-6):
         raise SystemExit("the two ways do not make the same input; the comparison would mean nothing")
 
 
@@ -221,41 +224,63 @@ def memory() -> dict[str, float]:
     return found | {"peak": int(status.split("VmHWM:")[1].split()[0]) / 1024}
 
 
-def opened(file: Path) -> None:
-    """Open the file as training does, and print seconds and memory as JSON."""
+def opened(file: Path, processor_folder: Path | None) -> None:
+    """Begin as training does, up to the first row of `batch.pack=shared`; print seconds and memory as JSON."""
+    torch.set_num_threads(1)
     before, started = memory(), time.perf_counter()
+    cpu = time.process_time()
     mixture = Mixture([dataset(file)], seed=0)
-    order = mixture.order(0)
-    first = mixture[int(order[0])].id
-    seconds, after = time.perf_counter() - started, memory()
-    for index in order[:1000].tolist():
-        mixture[index]
-    each = (time.perf_counter() - started - seconds) / 1000
-    grown = {name: after[name] - value for name, value in before.items()}
-    print(json.dumps({"records": len(mixture), "first": first, "seconds": seconds, "each": each, **grown}))
+    listed = time.perf_counter() - started
+    feed = feed_of(mixture, tokenizer_of(processor_folder))
+    batch = BatchSection(pack="shared", max_tokens=8192)
+    lengths, stamps = lengths_of(feed, batch)
+    measured = time.perf_counter() - started
+    rows = rows_of(
+        mixture.order(0), 0, lengths, most=batch.max_questions_per_image, max_tokens=batch.max_tokens
+    ).longest_first(lengths, (batch.accumulate, 0))
+    planned = time.perf_counter() - started
+    first = PackedFeed(feed, stamps)(rows[0])
+    found = {
+        "records": len(mixture),
+        "rows": len(rows),
+        "first": len(first.ids),
+        "listed": listed,
+        "measured": measured - listed,
+        "planned": planned - measured,
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - cpu,
+    }
+    after = memory()
+    print(json.dumps(found | {name: after[name] - value for name, value in before.items()}))
 
 
-def records(count: int, parent: Path | None) -> None:
-    """Make the records, index them, and open them again, each in a process of its own."""
+def records(count: int, parent: Path | None, processor_folder: Path | None) -> None:
+    """Make the records, index and measure them, and begin again, each in a process of its own."""
     with tempfile.TemporaryDirectory(dir=parent) as made:
         folder = Path(made)
         file = folder / "planning.json"
+        frames = save_pictures(folder / "frames", 256, 320, 180)
         with file.open("w", encoding="utf-8") as written:
             for index in range(count):
-                frames = [f"episode_{index // 100:06d}/{frame:05d}.jpg" for frame in range(8)]
-                written.write(("[" if not index else ",\n") + json.dumps(record(index, frames, 320, 180)))
+                # Ten questions on eight frames, as the published planning questions have.
+                at = index // 10 % (len(frames) - 8)
+                written.write(("[" if not index else ",\n") + json.dumps(record(index, frames[at : at + 8], 320, 180)))
             written.write("]")
-        print(f"{count:,} records of 8 pictures, {file.stat().st_size / 1e9:.2f} GB in one JSON list")
+        print(f"{count:,} records of 8 pictures, {file.stat().st_size / 1e9:.2f} GB in one JSON list", flush=True)
         environment = {**os.environ, CACHE_VARIABLE: str(folder / "cache"), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, "--open", str(file)]
-        for name in ("indexing", *["start, indexed"] * 5):
+        if processor_folder:
+            command += ["--processor", str(processor_folder)]
+        for name in ("first start", *["later start"] * 5):
             out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
             found = json.loads(out)
             print(
-                f"  {name:<15} {found['seconds']:6.2f} s   +{found['resident']:.0f} MB resident "
-                f"(+{found['own']:.0f} MB own, +{found['peak']:.0f} MB at most)   {found['each'] * 1e6:.0f} us a sample"
+                f"  {name:<12} {found['seconds']:6.2f} s ({found['cpu']:.2f} s of CPU; records {found['listed']:.2f}, "
+                f"tokenizer and measures {found['measured']:.2f}, plan {found['planned']:.2f})   "
+                f"+{found['resident']:.0f} MB resident (+{found['own']:.0f} MB own, +{found['peak']:.0f} MB at most)   "
+                f"{found['rows']:,} rows, {found['first']} samples in the first",
+                flush=True,
             )
-        shutil.rmtree(folder / "cache")
 
 
 def main() -> None:
@@ -268,9 +293,9 @@ def main() -> None:
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.open:
-        opened(chosen.open)
+        opened(chosen.open, chosen.processor)
     elif chosen.records:
-        records(chosen.records, chosen.folder)
+        records(chosen.records, chosen.folder, chosen.processor)
     else:
         throughput(chosen.processor, chosen.samples, chosen.rounds)
 

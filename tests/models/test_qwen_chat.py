@@ -221,3 +221,66 @@ def test_a_chat_can_be_sent_to_another_process(chat):
     assert again.rendered([Message("user", "Who?")], open_answer=True) == chat.rendered(
         [Message("user", "Who?")], open_answer=True
     )
+
+
+def rendered_by_the_template(chat: Chat, messages, *, open_answer: bool) -> str:
+    """What transformers writes, each conversation anew."""
+    content = []
+    for message in messages:
+        pieces = message.text.split("<image>")
+        if message.role != "user" or len(pieces) == 1:
+            content.append({"role": message.role, "content": message.text})
+            continue
+        parts = [{"type": "text", "text": pieces[0]}]
+        for piece in pieces[1:]:
+            parts += [{"type": "image"}, {"type": "text", "text": piece}]
+        content.append({"role": message.role, "content": [part for part in parts if part.get("text") != ""]})
+    return chat.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer)
+
+
+TEXTS = st.lists(
+    st.one_of(st.text(max_size=12), st.sampled_from(["<image>", "{{ x }}", "{% if %}", " \n", "&<>", "\ue0000\ue002"]))
+).map("".join)
+MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), TEXTS), min_size=1, max_size=5)
+
+
+@given(MESSAGES, st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_conversation_is_written_as_its_template_renders_it(messages, open_answer):
+    chat = shared_model().encoder.chat
+    expected = rendered_by_the_template(chat, messages, open_answer=open_answer)
+    assert chat.rendered(messages, open_answer=open_answer) == expected
+
+
+@given(MESSAGES, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_conversation_is_written_as_the_published_template_renders_it(official, messages, open_answer):
+    expected = rendered_by_the_template(official, messages, open_answer=open_answer)
+    assert official.rendered(messages, open_answer=open_answer) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["message.content | trim", "message.content | upper", "message.content | e", "message.content + message.content"],
+)
+def test_a_template_that_changes_texts_is_rendered_each_time(chat, change):
+    template = "{% for message in messages %}[{{ " + change + " }}]{% endfor %}"
+    other = Chat(PreTrainedTokenizerFast(tokenizer_object=chat.tokenizer._tokenizer, chat_template=template))
+    for text in (" a & b \n", "c < d", "e"):
+        expected = other.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
+        assert other.rendered([Message("user", text)], open_answer=False) == expected
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_a_text_has_the_tokens_that_transformers_gives_it(official, text):
+    messages = [Message("user", text.replace("<image>", ""))]
+    rendered = official.rendered(messages, open_answer=True)
+    assert official.prompt(messages, []).tolist() == official.tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def test_a_tokenizer_that_would_cut_does_not(chat):
+    cutting = PreTrainedTokenizerFast(tokenizer_object=chat.tokenizer._tokenizer, chat_template=CHAT_TEMPLATE)
+    cutting.backend_tokenizer.enable_truncation(3)
+    messages = [Message("user", "Where is the red cup now?")]
+    assert Chat(cutting).prompt(messages, []).tolist() == chat.prompt(messages, []).tolist()

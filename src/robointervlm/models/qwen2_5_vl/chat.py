@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 IGNORED = -100
 IMAGE_PAD = "<|image_pad|>"
 TURN_END = "<|im_end|>"
+# Texts that a template which trims, escapes or looks into texts would not write as they are: see `Chat._outline`.
+PROBES = (
+    "\ue000{}\ue001",
+    " \n\t{} \n ",
+    "<tool_call>{{ {} }}</tool_call> {% if %} {# #}",
+    "<think>{}</think>\r\n&amp; \"quoted\" 'it' \\ \u00e9\u4e2d\U0001f600",
+    "SYSTEM {} user assistant",
+    "{}",
+)
+
+# What a conversation's outline depends on: for each message its role and, of a user's with pictures, what its parts
+# are; then whether it ends where the assistant is to begin.
+_Shape = tuple[tuple[tuple[str, tuple[str, ...] | None], ...], bool]
 
 
 class Counted(Protocol):
@@ -51,6 +64,9 @@ class Chat:
     image_token_id: int = field(init=False)
     turn_end_id: int = field(init=False)
     special_tokens: tuple[str, ...] = field(init=False, repr=False)
+    _outlines: dict[_Shape, tuple[str, ...] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False, hash=False
+    )
 
     def __post_init__(self) -> None:
         identifier = self.tokenizer.convert_tokens_to_ids(self.image_token)
@@ -59,6 +75,10 @@ class Chat:
                 f"the tokenizer in '{self.tokenizer.name_or_path}' has no chat template or no {self.image_token} "
                 "token; a checkpoint's folder holds tokenizer.json and chat_template.jinja (or chat_template.json)."
             )
+        # As transformers does before it encodes: what tokenizer.json may ask for is not wanted here.
+        backend: Any = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
         object.__setattr__(self, "image_token_id", identifier)
         object.__setattr__(self, "turn_end_id", self.tokenizer.convert_tokens_to_ids(TURN_END))
         special = tuple(token for token in self.tokenizer.get_added_vocab() if token.startswith("<|"))
@@ -66,8 +86,13 @@ class Chat:
 
     def rendered(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """The conversation as the template writes it; `open_answer` ends it where the assistant is to begin."""
-        content: list[dict[str, Any]] = [{"role": message.role, "content": _content(message)} for message in messages]
-        return str(self.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer))
+        contents = [_content(message) for message in messages]
+        texts = [text for content in contents for text in _texts(content)]
+        outline = self._outline(messages, contents, open_answer=open_answer) if all(texts) else None
+        if outline is None:
+            return self._written(messages, contents, open_answer=open_answer)
+        # What stands between the texts, and the texts, in turn.
+        return outline[0] + "".join([text + after for text, after in zip(texts, outline[1:], strict=True)])
 
     def prompt(self, messages: Sequence[Message], grids: Sequence[Counted]) -> NDArray[np.int64]:
         """The tokens of a conversation that waits for an answer, image tokens expanded; shape (L,)."""
@@ -101,8 +126,53 @@ class Chat:
         """The text of generated tokens, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def _outline(
+        self, messages: Sequence[Message], contents: Sequence[_Content], *, open_answer: bool
+    ) -> tuple[str, ...] | None:
+        """What the template writes around the texts of such a conversation, or None if it does more than place them.
+
+        Rendering takes a millisecond, joining takes microseconds. Whether joining is right is found out once for each
+        shape of conversation, by rendering texts that are easily changed.
+        """
+        shape = tuple(
+            (message.role, None if isinstance(content, str) else tuple(part["type"] for part in content))
+            for message, content in zip(messages, contents, strict=True)
+        )
+        key = (shape, open_answer)
+        if key not in self._outlines:
+            self._outlines[key] = self._probed(messages, contents, open_answer=open_answer)
+        return self._outlines[key]
+
+    def _probed(
+        self, messages: Sequence[Message], contents: Sequence[_Content], *, open_answer: bool
+    ) -> tuple[str, ...] | None:
+        outline: tuple[str, ...] = ()
+        for probe in PROBES:
+            marks = [probe.replace("{}", f"{number}\ue002") for number in range(sum(map(_count, contents)))]
+            rendered = self._written(messages, _filled(contents, marks), open_answer=open_answer)
+            around: list[str] = []
+            rest = rendered
+            for mark in marks:
+                before, found, rest = rest.partition(mark)
+                if not found:
+                    return None
+                around.append(before)
+            if outline and outline != (*around, rest):
+                return None
+            outline = (*around, rest)
+        return outline
+
+    def _written(self, messages: Sequence[Message], contents: Sequence[_Content], *, open_answer: bool) -> str:
+        """The conversation, rendered by the template."""
+        content: list[dict[str, Any]] = [
+            {"role": message.role, "content": each} for message, each in zip(messages, contents, strict=True)
+        ]
+        return str(self.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer))
+
     def _ids(self, text: str) -> NDArray[np.int64]:
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+        # Not `tokenizer.encode`, which takes half as long again to come to this.
+        backend: Any = self.tokenizer.backend_tokenizer
+        return np.array(backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def _expanded(self, tokens: Tokens, grids: Sequence[Counted]) -> Tokens:
         is_image = tokens.ids == self.image_token_id
@@ -119,7 +189,10 @@ class Chat:
                     raise DataError(f"the text {message.text[:80]!r} contains the special token {token}; remove it.")
 
 
-def _content(message: Message) -> str | list[dict[str, str]]:
+_Content = str | list[dict[str, str]]
+
+
+def _content(message: Message) -> _Content:
     """The message's content as the templates take it: pictures stand where the `<image>` markers stood."""
     if message.role != "user" or IMAGE_MARKER not in message.text:
         return message.text
@@ -130,3 +203,23 @@ def _content(message: Message) -> str | list[dict[str, str]]:
         if text:
             parts.append({"type": "text", "text": text})
     return parts
+
+
+def _texts(content: _Content) -> list[str]:
+    """The texts of a message, in order."""
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+
+
+def _count(content: _Content) -> int:
+    return len(_texts(content))
+
+
+def _filled(contents: Sequence[_Content], texts: Sequence[str]) -> list[_Content]:
+    """The same contents with these texts in the places of theirs."""
+    left = iter(texts)
+    return [
+        next(left)
+        if isinstance(content, str)
+        else [{"type": "text", "text": next(left)} if part["type"] == "text" else part for part in content]
+        for content in contents
+    ]

@@ -5,6 +5,7 @@ Shape suffixes: B batch, L tokens, P patches of all pictures, C values of a patc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
@@ -22,7 +22,7 @@ from robointervlm.models._section import PixelSection
 from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.folder import read_chat, read_declaration
-from robointervlm.models.qwen2_5_vl.pictures import MEAN, PATCH, STD, TEMPORAL, Grid, PixelLimits, patches
+from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, Grid, PixelLimits, patches
 
 
 class Encoded(NamedTuple):
@@ -150,21 +150,35 @@ class Encoder:
         return inputs
 
     def positions(self, ids: np.ndarray, grids: Sequence[Grid]) -> Tensor:
-        """The 3-D mrope positions of one unpadded sample, shape (3, L), from the model's own function."""
-        ids_1L = torch.from_numpy(ids)[None]
-        is_image = (ids_1L == self.config.image_token_id).to(torch.int)
-        grids_N3 = torch.tensor(grids, dtype=torch.long) if grids else None
-        rope_index: Any = Qwen2_5_VLModel.get_rope_index
-        positions_31L: Tensor = rope_index(self, ids_1L, is_image, image_grid_thw=grids_N3)[0]
-        return positions_31L[:, 0]
+        """The 3-D mrope positions of one unpadded sample, shape (3, L): time, row, column.
 
-    # get_rope_index reads its object's config and calls this method; it needs no weights.
-    get_vision_position_ids = Qwen2_5_VLModel.get_vision_position_ids
+        Text counts on; a picture begins where the text before it ended, and the text after it at the largest position
+        in it and one. Equal to the model's own `get_rope_index`, which a test holds it against.
+        """
+        places = np.flatnonzero(ids == self.config.image_token_id)
+        positions_3L = np.empty((3, len(ids)), dtype=np.int64)
+        done = used = following = 0
+        for grid in grids:
+            begin = int(places[used])
+            positions_3L[:, done:begin] = np.arange(following, following + begin - done)
+            following += begin - done
+            done = begin + grid.tokens
+            positions_3L[:, begin:done] = _inside(grid) + following
+            following += max(grid.rows, grid.columns) // MERGE
+            used += grid.tokens
+        positions_3L[:, done:] = np.arange(following, following + len(ids) - done)
+        return torch.from_numpy(positions_3L)
 
     def pixels(self, pictures: Iterable[Picture]) -> tuple[list[np.ndarray], list[Grid]]:
         """The patches, each of shape (P, C), and the grid of each picture."""
         pairs = [patches(picture, self.limits) for picture in pictures]
         return [array for array, _ in pairs], [grid for _, grid in pairs]
+
+
+@functools.lru_cache(maxsize=256)
+def _inside(grid: Grid) -> np.ndarray:
+    """The positions of a picture's tokens from its first one on, shape (3, tokens)."""
+    return np.indices((grid.frames, grid.rows // MERGE, grid.columns // MERGE)).reshape(3, -1)
 
 
 def read_encoder(section: PixelSection, config: Qwen2_5_VLConfig) -> Encoder:

@@ -1,7 +1,7 @@
 """Pictures as Qwen2.5-VL takes them: resized to multiples of 28, cut into patches, still bytes.
 
-Normalised by the encoder they are bit-identical to what transformers' own PIL image processor makes for this model (a
-test holds them against each other), without its conversions in between; and this needs neither torchvision nor torch.
+The resized bytes are those of transformers' default image processor for this model, which is torchvision's: both call
+the same function of torch (a test holds them against each other), and torchvision itself is not needed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, ImageSize, smart_resize
 from robointervlm.core.prompt import Picture
@@ -59,9 +59,19 @@ def patches(picture: Picture, limits: PixelLimits) -> tuple[NDArray[np.uint8], G
     network takes, which `encoder.normalised` makes of it where the network is.
     """
     size = limits.processed(ImageSize(picture.shape[1], picture.shape[0]))
-    if size != (picture.shape[1], picture.shape[0]):
-        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    planes = _planes(picture, size)
     rows, columns = size.height // PATCH, size.width // PATCH
-    blocks = picture.reshape(rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
-    ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5)
-    return np.ascontiguousarray(ordered).reshape(rows * columns, -1), Grid(1, rows, columns)
+    # A patch's row of one channel is moved as one value of 14 bytes, which is faster than byte by byte.
+    runs = planes.view(f"V{PATCH}").reshape(3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE)
+    ordered = np.ascontiguousarray(runs.transpose(1, 4, 2, 5, 0, 3))
+    return ordered.view(np.uint8).reshape(rows * columns, -1), Grid(1, rows, columns)
+
+
+def _planes(picture: Picture, size: ImageSize) -> NDArray[np.uint8]:
+    """The picture resized, shape (3, height, width); one of this size already keeps its bytes."""
+    if size == (picture.shape[1], picture.shape[0]):
+        return np.ascontiguousarray(picture.transpose(2, 0, 1))
+    # torch warns of arrays that cannot be written to. Channels stay last in memory: torch's faster way, same bytes.
+    pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(pixels, size=(size.height, size.width), mode="bicubic", antialias=True)
+    return np.ascontiguousarray(resized[0].numpy())
