@@ -47,7 +47,7 @@ $(VENV)/.installed-default: $(VENV)/bin/uv requirements/all.txt pyproject.toml
 
 # The CPU build of torch has no hash on the main index; everything else is checked.
 $(VENV)/.installed-cpu: $(VENV)/bin/uv requirements/cpu.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu torch==2.15.0
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu torch==2.15.0 torchvision==0.29.2
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/cpu.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -56,7 +56,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-v
 
 requirements: $(VENV)/bin/uv  ## pin the newest versions that pyproject.toml allows
 	$(COMPILE) --extra train --extra scale --extra api --extra lerobot --extra sim --extra tables --group dev -o requirements/all.txt
-	$(COMPILE) --extra train --extra scale --extra api --extra lerobot --extra sim --extra tables --group dev --no-emit-package torch $(foreach p,$(CUDA),--no-emit-package $(p)) -o requirements/cpu.txt
+	$(COMPILE) --extra train --extra scale --extra api --extra lerobot --extra sim --extra tables --group dev --no-emit-package torch --no-emit-package torchvision $(foreach p,$(CUDA),--no-emit-package $(p)) -o requirements/cpu.txt
 	$(COMPILE) -o requirements/score.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --group bootstrap -o requirements/bootstrap.txt
 
