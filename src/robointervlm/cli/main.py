@@ -42,7 +42,16 @@ _COMMANDS = {
 }
 
 # Optional dependencies by the module that is missing, and the extra that brings it.
-_EXTRAS = {"torch": "train", "transformers": "train", "accelerate": "train", "safetensors": "train", "mujoco": "sim"}
+_EXTRAS = {
+    "torch": "train",
+    "transformers": "train",
+    "accelerate": "train",
+    "safetensors": "train",
+    "mujoco": "sim",
+} | {
+    "httpx2": "api",
+    "anyio": "api",
+}
 
 
 class _LazyGroup(TyperGroup):

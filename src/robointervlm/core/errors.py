@@ -54,6 +54,12 @@ class ExhaustedError(RoboInterError):
     exit_code = ExitCode.EXHAUSTED
 
 
+class StoppedError(RoboInterError):
+    """Work that was ended in order before it was done, such as at a spent budget; the same command goes on."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class NonFiniteLossError(RoboInterError):
     """The loss or a gradient is not a number; the step was not applied."""
 

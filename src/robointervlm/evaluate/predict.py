@@ -6,18 +6,20 @@ unless the question, the picture, the decoding or the model changed.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robointervlm.core.answer import Unparsed
-from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError
-from robointervlm.core.prompt import Prompt, Reply
+from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError, StoppedError
+from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
 from robointervlm.evaluate.questions import Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
@@ -29,13 +31,16 @@ from robointervlm.evaluate.records import (
     Status,
     write_requested,
 )
-from robointervlm.models.model import Model, load_model
+from robointervlm.models.model import Model, StreamingModel, check_section, load_model
+from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, Journal, read_journal
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.signals import StopRequested, stopping_on_signals
 
 logger = logging.getLogger(__name__)
+
+USAGE = "usage.json"
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ def predict(
         questions = questions_of(recipe) if samples is None else list(samples)[: recipe.limit]
         if not questions:
             raise DataError("there is nothing to ask: the data holds no sample.")
+        if model is None:
+            check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
         with Run.opened(recipe.run.dir, recipe) as run:
             answering = model if model is not None else load_model(recipe.model)
             asked = _prepared(questions, answering, recipe)
@@ -101,18 +108,45 @@ def _answered(asked: Sequence[Asked], model: Model, journal: Journal, *, batch_s
         bar = progress.add_task("answering", total=len(unique), completed=len(unique) - len(waiting))
         work = _Answering(model, journal, known, batch_size=batch_size, advance=lambda: progress.advance(bar))
         try:
-            work.answer_all(waiting)
+            with _usage_kept(model, journal):
+                work.answer_all(waiting)
         except StopRequested as stop:
-            kept = {entry["key"] for entry in read_journal(journal.path).entries if entry["status"] in ANSWERED}
-            done = sum(each.requested.key in kept for each in asked)
-            raise StopRequested(stop.number, f"rerun the same command to go on; {done} of {len(asked)} done.") from None
+            raise StopRequested(stop.number, f"rerun the same command to go on; {_done(asked, journal)}.") from None
+        except StoppedError as stop:
+            raise StoppedError(f"{stop}; {_done(asked, journal)}. Rerun the same command to go on.") from None
     counts = Counter(known[each.requested.key] for each in asked)
     logger.info("finished: %s.", ", ".join(f"{count} {status}" for status, count in counts.items()))
     return Outcome(journal.path.parent, dict(counts), reused)
 
 
+def _done(asked: Sequence[Asked], journal: Journal) -> str:
+    kept = {entry["key"] for entry in read_journal(journal.path).entries if entry["status"] in ANSWERED}
+    return f"{sum(each.requested.key in kept for each in asked)} of {len(asked)} done"
+
+
+@contextlib.contextmanager
+def _usage_kept(model: Model, journal: Journal) -> Iterator[None]:
+    """Tells a model that is paid for what the run has used before, and writes down what it used however that ends."""
+    if not isinstance(model, StreamingModel):
+        yield
+        return
+    before = [sum(_count(entry, name) for entry in journal.entries) for name in ("input_tokens", "output_tokens")]
+    model.count_earlier(*before)
+    try:
+        yield
+    finally:
+        usage = model.usage()
+        write_atomically(journal.path.parent / USAGE, json.dumps(usage, indent=2) + "\n")
+        logger.info("used: %s.", ", ".join(f"{name} {value}" for name, value in usage.items() if value))
+
+
+def _count(entry: Entry, name: str) -> int:
+    value = entry.get(name)
+    return value if isinstance(value, int) else 0
+
+
 class _Answering:
-    """The loop over batches. `statuses` is kept up to date with what is on the disk."""
+    """Asks what waits and records what comes. `statuses` is kept up to date with what is on the disk."""
 
     def __init__(
         self,
@@ -131,6 +165,31 @@ class _Answering:
         self._said_at = time.monotonic()
 
     def answer_all(self, waiting: Sequence[Asked]) -> None:
+        if isinstance(self._model, StreamingModel):
+            self._answer_each(self._model, waiting)
+        else:
+            self._answer_in_batches(waiting)
+
+    def _answer_each(self, model: StreamingModel, waiting: Sequence[Asked]) -> None:
+        """Keeps every answer the moment it is there, while the others are still in flight."""
+        sent: list[Asked] = []
+
+        def questions() -> Iterator[tuple[Prompt, Decoding]]:
+            for asked in waiting:
+                prompt = _prompt(asked)
+                if isinstance(prompt, Problem):
+                    self._record(asked, prompt)
+                else:
+                    sent.append(asked)
+                    yield prompt, asked.decoding
+
+        answers = model.answer_each(questions())
+        with contextlib.closing(answers):
+            for done, (index, result) in enumerate(answers, start=1):
+                self._record(sent[index], result)
+                self._say_so(done, len(waiting))
+
+    def _answer_in_batches(self, waiting: Sequence[Asked]) -> None:
         # One batch is generated with one set of decoding settings; the order within them is that of the list.
         queue = deque(sorted(waiting, key=lambda each: each.decoding.max_new_tokens))
         while queue:

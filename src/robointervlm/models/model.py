@@ -6,7 +6,7 @@ import difflib
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,6 +39,27 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model elsewhere, which has many questions in flight and is paid for each of them."""
+
+    def answer_each(self, questions: Iterable[tuple[Prompt, Decoding]]) -> Generator[tuple[int, Reply | Exception]]:
+        """A question's index with its reply or its error, the moment it is there, in any order.
+
+        Questions are taken one by one, as many as may be in flight. Closing the iterator drops those that are. Raises
+        `RecipeError` or `StoppedError` where no other question would fare better.
+        """
+        ...
+
+    def count_earlier(self, input_tokens: int, output_tokens: int) -> None:
+        """Says what earlier calls of the same run have used of a budget."""
+        ...
+
+    def usage(self) -> Mapping[str, object]:
+        """What was used so far: requests, tokens, cost, failures; for a file."""
+        ...
+
+
 # Modules of this folder that are no family, beside those that begin with an underscore.
 _NO_FAMILIES = {"model", "tiny"}
 
@@ -59,17 +80,27 @@ def load_model(section: Mapping[str, object]) -> Model:
     `family` says which file of this folder loads it; without it the checkpoint's own config.json does, never its path.
     Raises `RecipeError` for a section that means nothing.
     """
+    module, checked = _checked(section)
+    model: Model = module.load(checked)
+    return model
+
+
+def check_section(section: Mapping[str, object]) -> None:
+    """Raises what `load_model` raises for a section that means nothing, without loading anything."""
+    _checked(section)
+
+
+def _checked(section: Mapping[str, object]) -> tuple[Any, BaseModel]:
+    """The family's module, and the section as it understands it."""
     family, module = _family_module(section)
     kind: type[BaseModel] = module.Section
     values = {key: value for key, value in section.items() if key != "family" or "family" in kind.model_fields}
     try:
-        checked = kind.model_validate(values)
+        return module, kind.model_validate(values)
     except ValidationError as error:
         known = ", ".join(kind.model_fields)
         said = "; ".join(_explained(detail, list(kind.model_fields)) for detail in error.errors(include_url=False))
         raise RecipeError(f"model section of family '{family}': {said}. Keys: {known}.") from None
-    model: Model = module.load(checked)
-    return model
 
 
 def _family_module(section: Mapping[str, object]) -> tuple[str, Any]:
@@ -127,6 +158,7 @@ def _otherwise_named() -> dict[str, str]:
 def _explained(detail: ErrorDetails, known: list[str]) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"'{where}': {detail['msg']}"
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"'{where}': {message}" if where else message
     near = difflib.get_close_matches(where, known, n=1)
     return f"key '{where}' is not known" + (f"; nearest: {near[0]}" if near else "")

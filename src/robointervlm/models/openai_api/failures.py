@@ -1,0 +1,108 @@
+"""What a failed attempt means: the whole run stops, the question is tried again, or it alone has failed."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from robointervlm.core.errors import RecipeError, RoboInterError, StoppedError
+from robointervlm.models.openai_api.key import shown
+
+# No wait between two attempts is longer, unless the server asks for it.
+MAX_BACKOFF_SECONDS = 60.0
+
+_TRANSIENT = {408, 409, 425, 429}
+_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_FILTER_CODES = {"content_filter", "content_policy_violation", "moderation_blocked"}
+
+
+class Failure(Exception):  # noqa: N818 - one of many, most of which are overcome
+    """An attempt without an answer.
+
+    `kind` is what it is counted as, `again` whether another attempt may fare better, `retry_after` the seconds that the
+    server asked to wait, None if it did not.
+    """
+
+    def __init__(self, kind: str, message: str, *, again: bool, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.again = again
+        self.retry_after = retry_after
+
+
+class ContentRefused(Exception):  # noqa: N818 - the endpoint's answer, not a fault of anybody
+    """The endpoint's filter declined the question."""
+
+
+def failure_of(status: int, headers: Mapping[str, str], text: str, *, host: str, key_place: str | None) -> Exception:
+    """The failure that a status other than 200 is. `text` is the body with the key masked."""
+    code, said = _error_of(text)
+    if status in {401, 403, 404} or 300 <= status < 400:
+        return _stopping(status, host, key_place)
+    wait = retry_after(headers.get("retry-after"))
+    if status == 402 or (status == 429 and _is_quota(code, said, wait)):
+        return StoppedError(f"{host} says that the quota is spent (status {status}): {shown(said, 200)}")
+    if status == 400 and code in _FILTER_CODES:
+        return ContentRefused(code)
+    again = status in _TRANSIENT or status >= 500
+    return Failure(f"status {status}", f"{host} answered {status}: {shown(said)}", again=again, retry_after=wait)
+
+
+def _stopping(status: int, host: str, key_place: str | None) -> RoboInterError:
+    # Without the body: providers repeat a part of the key in it.
+    if 300 <= status < 400:
+        return RecipeError(
+            f"{host} answered {status}, a redirect, which is not followed: give the address it leads to as "
+            "model.base_url if you trust it."
+        )
+    if status == 404:
+        return RecipeError(
+            f"{host} answered 404 (not found): check model.base_url, which usually ends in /v1, and model.model."
+        )
+    key = f"check {key_place}" if key_place else "no key was sent: name one with model.key_env or model.key_file"
+    return RecipeError(f"{host} answered {status} (not allowed): {key}, and that it may use model.model.")
+
+
+def _is_quota(code: str, said: str, wait: float | None) -> bool:
+    # Gemini calls its limit per minute a quota, too, but says when to come back.
+    return code in _QUOTA_CODES or (wait is None and "quota" in said.lower())
+
+
+def _error_of(text: str) -> tuple[str, str]:
+    """The code and the message of an error body, as OpenAI writes it; else no code and the body itself."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return "", text
+    if isinstance(body, list) and body:
+        body = body[0]  # Gemini's compatible endpoint wraps it
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return "", text
+    code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
+    return (code if isinstance(code, str) else ""), str(error.get("message", text))
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """The seconds that a Retry-After header asks to wait, as a number or as a date; None if it says nothing usable."""
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,400}(\.[0-9]{1,20})?", value.strip()):
+        return float(value)
+    try:
+        then = email.utils.parsedate_to_datetime(value.strip())
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+
+
+def wait_before(attempt: int, *, base: float, asked: float | None, longest_asked: float, draw: random.Random) -> float:
+    """The seconds to wait before attempt 1, 2, …: doubling, from its upper half, and no less than the server asked."""
+    backoff: float = min(base * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS) * draw.uniform(0.5, 1.0)
+    return max(backoff, min(asked or 0.0, longest_asked))
