@@ -374,7 +374,7 @@ def infer(arguments: Sequence[str]) -> int:
     parser.add_argument("--model_type", required=True, choices=("qwen", "llava"))
     parser.add_argument("--model_path", required=True)
     parser.add_argument("--prompt", required=True)
-    parser.add_argument("--images", required=True, nargs="+")
+    parser.add_argument("--images", required=True, nargs="+", help="files, or frames of LMDB episodes: …/EPISODE#N")
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
     flags = parser.parsed(arguments)

@@ -229,7 +229,10 @@ def infer(  # noqa: PLR0913 - one per flag
     prompt: Annotated[
         str, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
     ],
-    images: Annotated[list[Path] | None, typer.Option(metavar="FILE…", help="One or more pictures, in order.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE…", help="One or more pictures, in order; …/EPISODE#N is a frame of LMDB."),
+    ] = None,
     family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
     task: Annotated[str | None, typer.Option(help="Read the answer as this task's, in pixels of the picture.")] = None,
     overlay: Annotated[
