@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from robointervlm.cli.documented import infer
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.sample import ImageRef
@@ -27,8 +28,9 @@ from robointervlm.data.lmdb_files import LmdbFile
 from robointervlm.data.pickles import read_pickle
 from robointervlm.data.records import Annotations
 from robointervlm.data.spec import DatasetSpec
+from robointervlm.evaluate.infer import ask_once
 from robointervlm.runs.journal import read_journal
-from scripted_benchmark import make_benchmark
+from scripted_benchmark import make_benchmark, make_model
 
 keys = st.text(max_size=5) | st.binary(max_size=5) | st.integers(-(2**40), 2**40)
 values = st.recursive(
@@ -238,3 +240,16 @@ def test_a_model_is_asked_about_frames_of_episodes(tmp_path):
     options = [f"data.catalog=[{catalog}]", "data.mixture=[frames]", "--model", str(benchmark.model)]
     assert run(["predict", *options, "--out", str(tmp_path / "run")]) == 0
     assert len(read_journal(tmp_path / "run" / "records.jsonl").entries) == 2
+
+
+@pytest.mark.parametrize("model_type", ["qwen", "llava"])
+def test_the_documented_infer_takes_frames_of_episodes_by_their_keys(tmp_path, capsys, model_type):
+    episode(tmp_path / "7_exterior_image", as_array=False)
+    model = make_model(tmp_path / "model", {"Which is red?": "The first."})
+    frames = [f"{tmp_path}/7_exterior_image#{number}" for number in range(3)]
+    asked = ["--model_type", model_type, "--model_path", str(model), "--prompt", "Which is red?", "--images"]
+    assert infer([*asked, *frames[:2]]) == 0
+    assert capsys.readouterr().out == "The first.\n"
+    assert ask_once({"path": str(model)}, "Which is red?", [Path(frames[1])]).picture[3, 4, 2] > 250
+    assert infer([*asked, *frames]) == 3
+    assert "has 2 frames of 'primary', and 2 is asked for" in capsys.readouterr().err

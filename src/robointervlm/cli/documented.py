@@ -285,7 +285,7 @@ def evaluate(arguments: Sequence[str], folder: Path, *, language: bool) -> int:
     flags = _evaluation_parser(language=language).parsed(arguments)
     task = language_task(flags.type, flags.json_path) if language else manipulation_task(flags.type, flags.json_path)
     name = flags.model_name or Path(flags.model_path).name
-    file = _existing(flags.json_path, "--json_path")
+    file = existing_file(flags.json_path, "--json_path")
     style = flags.question_type or "default"
     out = flags.output_dir or folder / "results" / name / "-".join([file.stem, flags.type or task, style])
     code = run(
@@ -300,11 +300,11 @@ def evaluate(arguments: Sequence[str], folder: Path, *, language: bool) -> int:
         ]
     )
     if (Path(out) / "report.json").exists():
-        _write_documented_log(Path(out), Path(flags.log_dir or folder / "scripts" / "logs"), name, flags.type or task)
+        write_documented_log(Path(out), Path(flags.log_dir or folder / "scripts" / "logs"), name, flags.type or task)
     return code
 
 
-def _write_documented_log(run_folder: Path, folder: Path, model_name: str, task_type: str) -> None:
+def write_documented_log(run_folder: Path, folder: Path, model_name: str, task_type: str) -> None:
     from robointervlm.report.log import write_logs
     from robointervlm.report.scored import read_scored
 
@@ -374,7 +374,7 @@ def infer(arguments: Sequence[str]) -> int:
     parser.add_argument("--model_type", required=True, choices=("qwen", "llava"))
     parser.add_argument("--model_path", required=True)
     parser.add_argument("--prompt", required=True)
-    parser.add_argument("--images", required=True, nargs="+")
+    parser.add_argument("--images", required=True, nargs="+", help="files, or frames of LMDB episodes: …/EPISODE#N")
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
     flags = parser.parsed(arguments)
@@ -403,7 +403,7 @@ def script(function: Callable[..., int], *arguments: Any, **named: Any) -> NoRet
     sys.exit(code)
 
 
-def _existing(path: str, flag: str) -> Path:
+def existing_file(path: str, flag: str) -> Path:
     if not Path(path).is_file():
         raise RecipeError(f"{flag}: {path} does not exist.")
     return Path(path)

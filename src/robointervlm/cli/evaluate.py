@@ -78,7 +78,7 @@ def predict(  # noqa: PLR0913 - one per flag
         "limit": limit,
         "max_error_rate": max_error_rate,
     }
-    recipe = load_recipe(EvaluationRecipe, recipe_file, [*_data_overrides(data), *_as_overrides(options), *overrides])
+    recipe = load_recipe(EvaluationRecipe, recipe_file, [*data_overrides(data), *as_overrides(options), *overrides])
     outcome = predict_run(recipe)
     _finish(outcome.folder)
     _check_failures(outcome, recipe.max_error_rate)
@@ -229,7 +229,10 @@ def infer(  # noqa: PLR0913 - one per flag
     prompt: Annotated[
         str, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
     ],
-    images: Annotated[list[Path] | None, typer.Option(metavar="FILE…", help="One or more pictures, in order.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE…", help="One or more pictures, in order; …/EPISODE#N is a frame of LMDB."),
+    ] = None,
     family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
     task: Annotated[str | None, typer.Option(help="Read the answer as this task's, in pixels of the picture.")] = None,
     overlay: Annotated[
@@ -291,7 +294,7 @@ def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
     return (Path(files[0]) if files else None), [text for text in settings if "=" in text]
 
 
-def _data_overrides(data: str | None) -> list[str]:
+def data_overrides(data: str | None) -> list[str]:
     """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
     if data is None:
         return []
@@ -307,7 +310,7 @@ def _names_a_file(text: str) -> bool:
         return False  # many catalogued names are longer than any file's
 
 
-def _as_overrides(options: Mapping[str, object]) -> list[str]:
+def as_overrides(options: Mapping[str, object]) -> list[str]:
     # JSON is YAML: quoting keeps a path with a colon, or a folder called 2024, a text.
     return [
         f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"

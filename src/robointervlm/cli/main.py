@@ -31,6 +31,8 @@ _COMMANDS = {
     "launch": _Command("slurm", "app", "Write the batch file of a training run for a Slurm cluster."),
     "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
     "convert": _Command("convert", "app", "Make a model with experts from a dense one."),
+    "export": _Command("export", "app", "Write our tasks as other evaluation tools run them: lmms-eval."),
+    "leaderboards": _Command("leaderboards", "app", "Public benchmarks (POPE, OCRBench …), run by VLMEvalKit."),
     "doctor": _Command("doctor", "app", "Show that packing is exact on your own model and data."),
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
     "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),

@@ -18,6 +18,7 @@ from robointervlm.core.errors import DataError
 from robointervlm.data.lmdb_files import LmdbFile
 from robointervlm.data.pickles import MAX_BYTES, read_pickle
 
+DEFAULT_CAMERA = "primary"
 _FORM = re.compile(r"lmdb(?P<swapped>-bgr)?:(?P<camera>[^:]+):(?P<episode>.+)#(?P<index>\d{1,9})", re.DOTALL)
 _KEY = re.compile(r"[^#]+#\d{1,9}", re.DOTALL)
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.data.episode_frames import DEFAULT_CAMERA
 
 ROOT_VARIABLE = "ROBOINTER_DATA"
 _BUILT_IN = Path(__file__).parent / "catalog"
@@ -69,7 +70,7 @@ class DatasetSpec(BaseModel):
     images: str = "."
     strip_prefix: str = ""
     episodes: str = ""
-    camera: str = "primary"
+    camera: str = DEFAULT_CAMERA
     channels: Literal["rgb", "bgr"] = "rgb"
     coordinates: Coordinates = "pixel"
     image_size: tuple[int, int] | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.core.sample import ImageRef, Sample
@@ -14,8 +14,21 @@ from robointervlm.data import images
 from robointervlm.evaluate.questions import Question, Unreadable
 from robointervlm.evaluate.recipe import DecodingSettings
 from robointervlm.evaluate.records import SCHEMA, Requested, Status, digest
-from robointervlm.models.model import Model
 from robointervlm.tasks import Task, conversation, task_named
+
+
+class Answerer(Protocol):
+    """What a question has to know of the model it is put to; every `Model` is one."""
+
+    @property
+    def coordinates(self) -> CoordinateFormat: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def processed_size(self, image: ImageSize) -> ImageSize:
+        """The size the model really sees an image of the given size in."""
+        ...
 
 
 class Problem(NamedTuple):
@@ -53,7 +66,7 @@ class _PictureFacts(NamedTuple):
 class Asker:
     """Prepares samples for one model; pictures that samples share are looked at once."""
 
-    def __init__(self, model: Model, settings: DecodingSettings, style: str) -> None:
+    def __init__(self, model: Answerer, settings: DecodingSettings, style: str) -> None:
         self._model = model
         self._settings = settings
         self._style = style

@@ -12,6 +12,7 @@ from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
+from robointervlm.data.episode_frames import DEFAULT_CAMERA, EpisodeFrame, is_frame_key
 from robointervlm.models.model import load_model
 from robointervlm.tasks import task_named
 
@@ -38,7 +39,7 @@ def ask_once(
     """
     reader = task_named(task) if task is not None else None
     text = _with_markers(question, len(files))
-    pictures = tuple(images.load(ImageRef(file.absolute().parent, file.name)) for file in files)
+    pictures = tuple(images.load(_reference(file)) for file in files)
     model = load_model(section)
     [reply] = model.answer([Prompt((Message("user", text),), pictures)], decoding or Decoding())
     if isinstance(reply, Exception):
@@ -51,6 +52,15 @@ def ask_once(
         size = ImageSize(width, height)
         space = Space(model.coordinates, size, model.processed_size(size))
     return Said(reply.text, reader.read(reply.text, space), pictures[0] if pictures else None)
+
+
+def _reference(path: Path) -> ImageRef:
+    """A picture's file, or frame N of an LMDB episode: `…/EPISODE#N`, of the camera that datasets have by default."""
+    where = path.absolute()
+    if not where.exists() and is_frame_key(str(where)):
+        frame = EpisodeFrame(where.name.rpartition("#")[0], DEFAULT_CAMERA, int(where.name.rpartition("#")[2]))
+        return ImageRef(where.parent, str(frame))
+    return ImageRef(where.parent, where.name)
 
 
 def _with_markers(question: str, pictures: int) -> str:

@@ -1,4 +1,5 @@
-# Sourced by eval.sh and eval_lang.sh: runs one evaluation script over every model and file of their lists.
+# Sourced by eval.sh, eval_lang.sh and eval_baseline/*.sh: runs one evaluation script over every model and file of their
+# lists. `model_flag` is the flag that takes a model, --model_path if it is not set.
 
 # The entries of a list that the environment gives instead, separated by commas.
 _from_environment() { # NAME_OF_LIST TEXT
@@ -22,7 +23,9 @@ _entry() { # NUMBER ENTRIES…
     fi
 }
 
-evaluate_all() { # SCRIPT
+evaluate_all() { # SCRIPT MORE_FLAGS…
+    local script="$1"
+    shift
     if [ -n "${MODEL_PATHS:-}" ]; then
         model_name_list=() # the names of the file belong to the paths of the file
     fi
@@ -57,13 +60,13 @@ evaluate_all() { # SCRIPT
             question="$(_entry "${file}" "${question_types[@]}")" || exit 2
             echo "== ${name}: ${kind}, ${json_path_list[${file}]} =="
             code=0
-            "${python}" "${folder}/$1" \
-                --model_path "${model_path_list[${model}]}" --model_name "${name}" \
+            "${python}" "${folder}/${script}" \
+                "${model_flag:---model_path}" "${model_path_list[${model}]}" --model_name "${name}" \
                 --json_path "${json_path_list[${file}]}" --image_dir "${images}" \
                 --type "${kind}" ${question:+--question_type "${question}"} \
                 ${OUTPUT_DIR:+--output_dir "${OUTPUT_DIR}/${name}-${kind}-${file}"} \
                 --log_dir "${LOG_DIR:-${scripts}/logs}" --coordinates "${coordinates}" \
-                --batch_size "${batch_size}" --max_new_tokens "${max_new_tokens}" || code=$?
+                --batch_size "${batch_size}" --max_new_tokens "${max_new_tokens}" "$@" || code=$?
             if [ "${code}" -ge 128 ]; then
                 exit "${code}" # stopped by a signal: the rest was not wanted either
             fi
