@@ -197,8 +197,16 @@ class _Collected:
     def checked(self) -> Checked:
         held = tuple(sorted(self._held, key=lambda problem: problem.record))
         totals = (self._records, len(np.unique(np.concatenate([np.empty(0, np.uint64), *self._pictures]))))
-        counted = (self._kinds, {task: dict(counts) for task, counts in self.answers.items()}, self._episodes)
-        return Checked(self._spec.name, self._file, *totals, held, *counted, split=self._spec.split)
+        return Checked(
+            self._spec.name,
+            self._file,
+            *totals,
+            held,
+            kinds=self._kinds,
+            answers={task: dict(counts) for task, counts in self.answers.items()},
+            episodes=self._episodes,
+            split=self._spec.split,
+        )
 
 
 def _check_range(annotations: Annotations, part: range, *, quick: bool) -> _Found:
