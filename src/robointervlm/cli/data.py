@@ -21,6 +21,7 @@ from robointervlm.cli.data_options import (
     named_dataset,
 )
 from robointervlm.cli.index import index
+from robointervlm.cli.statistics import stats
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -186,6 +187,7 @@ def build(  # noqa: PLR0913 - one per option
 app.command("coordinates")(show_coordinates)
 app.command("index")(index)
 app.command("check")(check)
+app.command("stats")(stats)
 
 
 def _size(text: str) -> ImageSize:
