@@ -21,6 +21,7 @@ from robointervlm.cli.data_options import (
     named_dataset,
 )
 from robointervlm.cli.index import index
+from robointervlm.cli.rewrite import rewrite
 from robointervlm.cli.statistics import stats
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
@@ -188,6 +189,7 @@ app.command("coordinates")(show_coordinates)
 app.command("index")(index)
 app.command("check")(check)
 app.command("stats")(stats)
+app.command("rewrite", no_args_is_help=True)(rewrite)
 
 
 def _size(text: str) -> ImageSize:
