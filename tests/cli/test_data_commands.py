@@ -140,3 +140,24 @@ def test_check_writes_every_problem_as_a_line(folder: Path, capsys: pytest.Captu
     lines = (folder / "found" / "all.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["bad"]
     assert "problems by kind" in capsys.readouterr().out
+
+
+def test_view_draws_the_answers_over_the_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "view", "good.json", "--task", "current_box", "-n", "1", "--out", "found/view.html"]) == 0
+    page = (folder / "found" / "view.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert page.count('<g class="true"><g class="halo"><rect') == 1
+
+
+def test_rewrite_writes_a_whole_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "rewrite", "good.json", "found/unit.json", "--task", "current_box", "--to", "unit"]) == 0
+    assert (
+        run(["data", "check", "found/unit.json", "--task", "current_box", "--coordinates", "unit", "--image-dir", "."])
+        == 0
+    )
+
+
+def test_rewrite_of_a_wrong_file_leaves_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "wrong.json").write_text("[7]")
+    assert run(["data", "rewrite", "wrong.json", "unit.json", "--task", "current_box", "--to", "unit"]) == 3
+    assert not list(folder.glob("*unit.json"))

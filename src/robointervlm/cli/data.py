@@ -23,6 +23,7 @@ from robointervlm.cli.data_options import (
 from robointervlm.cli.index import index
 from robointervlm.cli.rewrite import rewrite
 from robointervlm.cli.statistics import stats
+from robointervlm.cli.view import view
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
@@ -189,6 +190,7 @@ app.command("coordinates")(show_coordinates)
 app.command("index")(index)
 app.command("check")(check)
 app.command("stats")(stats)
+app.command("view")(view)
 app.command("rewrite", no_args_is_help=True)(rewrite)
 
 

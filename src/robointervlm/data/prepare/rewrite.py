@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from robointervlm.core.answer import Region
-from robointervlm.core.coordinates import CoordinateFormat, Space, floored, smart_resize
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, floored, smart_resize
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.sample import Sample, written_question
 from robointervlm.data.records import Annotations, RecordError
@@ -48,10 +48,8 @@ def _texts(sample: Sample, raw: Mapping[str, Any], target: CoordinateFormat, *, 
         return list(zip(source[::2], source[1::2], strict=True))
     space = None
     if sample.size is not None:
-        stated = raw.get("new_w"), raw.get("new_h")
-        resized = smart_resize(sample.size)._replace(
-            **({"width": stated[0], "height": stated[1]} if all(stated) else {})
-        )
+        width, height = raw.get("new_w"), raw.get("new_h")
+        resized = ImageSize(width, height) if width and height else smart_resize(sample.size)
         space = PublishedSpace(target, sample.size, resized)
     task = task_named(sample.task)
     return [(written_question(turn.question, space), task.write(turn.answer, space)) for turn in sample.turns]
