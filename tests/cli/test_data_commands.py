@@ -126,3 +126,38 @@ def test_convert_answers_3_if_a_row_was_left_out(folder: Path, capsys: pytest.Ca
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", command, "--help"]) == 0
     assert f"robointer data {command}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_stats_writes_a_page_and_the_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "stats", "good.json", "--task", "current_box", "--out", "found/stats.html"]) == 0
+    assert "<svg" in (folder / "found" / "stats.html").read_text()
+    figures = json.loads((folder / "found" / "stats.json").read_text())
+    assert figures[0]["tasks"]["current_box"]["samples"] == figures[0]["records"]
+
+
+def test_check_writes_every_problem_as_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", "bad.json", "--task", "current_box", "--list", "found/all.jsonl"]) == 3
+    lines = (folder / "found" / "all.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["bad"]
+    assert "problems by kind" in capsys.readouterr().out
+
+
+def test_view_draws_the_answers_over_the_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "view", "good.json", "--task", "current_box", "-n", "1", "--out", "found/view.html"]) == 0
+    page = (folder / "found" / "view.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert page.count('<g class="true"><g class="halo"><rect') == 1
+
+
+def test_rewrite_writes_a_whole_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "rewrite", "good.json", "found/unit.json", "--task", "current_box", "--to", "unit"]) == 0
+    assert (
+        run(["data", "check", "found/unit.json", "--task", "current_box", "--coordinates", "unit", "--image-dir", "."])
+        == 0
+    )
+
+
+def test_rewrite_of_a_wrong_file_leaves_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "wrong.json").write_text("[7]")
+    assert run(["data", "rewrite", "wrong.json", "unit.json", "--task", "current_box", "--to", "unit"]) == 3
+    assert not list(folder.glob("*unit.json"))

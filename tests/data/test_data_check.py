@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from made_records import box_record
 from PIL import Image
 
-from robointervlm.data.prepare.check import Checked, check_dataset
+from robointervlm.data.annotations import RecordProblem
+from robointervlm.data.prepare.check import Checked, check_dataset, check_splits
 from robointervlm.data.records import Annotations
 
 Read = Callable[..., Annotations]
@@ -134,3 +135,46 @@ def test_the_result_can_be_written_as_json(read: Read, root: Path) -> None:
     written = checked(read, root, box_record(SWAPPED)).as_json()
     assert written["problems"][0]["reason"].startswith("the corners in")
     assert (written["records"], written["errors"], written["warnings"]) == (1, 1, 0)
+
+
+def test_several_processes_find_what_one_finds(read: Read, root: Path) -> None:
+    # Three ranges; the double name is found across two of them.
+    records = [box_record(id=str(index % 8999), images="pictures/a.png") for index in range(9000)]
+    records[5000]["images"] = "pictures/none.png"
+    spec = read(*records).spec
+    one, two = (check_dataset(spec, root, quick=True, workers=workers) for workers in (1, 2))
+    assert one == two
+    assert found(two) == [(5000, "error", "images"), (8999, "error", "id")]
+    assert two.pictures == 2
+
+
+def test_an_episode_in_training_and_validation_is_an_error_of_validation(read: Read, root: Path) -> None:
+    spec = read(box_record(id="1", episode="RH20T_1"), box_record(id="2", episode="RH20T_2")).spec
+    results = [
+        check_dataset(spec, root),
+        check_dataset(spec.model_copy(update={"name": "held_out", "split": "val"}), root),
+    ]
+    train, held_out = check_splits(results)
+    assert train.errors == 0
+    assert found(held_out) == [(0, "error", "episode"), (1, "error", "episode")]
+    assert "'RH20T_1' is in the training set ours" in held_out.problems[0].reason
+
+
+def test_an_episode_is_read_from_a_picture_key(read: Read, root: Path) -> None:
+    result = check_dataset(read(box_record(images="folder/RH20T_cfg3#17")).spec, root)
+    assert dict(result.episodes) == {"RH20T_cfg3": 0}
+
+
+@pytest.mark.parametrize("yes, warnings", [(150, 1), (110, 0)])
+def test_answers_out_of_balance_are_a_warning(read: Read, root: Path, yes: int, warnings: int) -> None:
+    records = [box_record("Yes" if index < yes else "No", id=str(index)) for index in range(200)]
+    result = checked(read, root, *records, task="contact_decide")
+    assert dict(result.answers) == {"contact_decide": {"yes": yes, "no": 200 - yes}}
+    assert (result.errors, result.warnings) == (0, warnings)
+
+
+def test_every_problem_is_listed_when_it_is_found(read: Read, root: Path) -> None:
+    listed: list[RecordProblem] = []
+    result = check_dataset(read(box_record("?"), box_record(), box_record()).spec, root, listed=listed.append)
+    assert [problem.field for problem in listed] == ["answer", "id"]
+    assert dict(result.kinds) == {("error", "answer"): 1, ("error", "id"): 1}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
+from robointervlm.cli.check import check
 from robointervlm.cli.coordinates import coordinates as show_coordinates
 from robointervlm.cli.data_options import (
     Catalogs,
@@ -20,16 +19,16 @@ from robointervlm.cli.data_options import (
     TaskOption,
     console_of,
     named_dataset,
-    progress_of,
 )
 from robointervlm.cli.index import index
 from robointervlm.cli.recordings import build_recordings
+from robointervlm.cli.rewrite import rewrite
+from robointervlm.cli.statistics import stats
 from robointervlm.cli.unpack import unpack as unpack_archives
+from robointervlm.cli.view import view
 from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
-from robointervlm.data.annotations import RecordProblem
-from robointervlm.data.prepare.check import Checked, check_dataset
 from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
 from robointervlm.data.records import Annotations
 from robointervlm.data.spec import ROOT_VARIABLE, Catalog, DatasetSpec, data_root
@@ -101,71 +100,6 @@ def _as_text(sample: Sample) -> str:
         lines.append(f"  question  {written_question(turn.question, space)!r}")
         lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
     return "\n".join(lines)
-
-
-@app.command("check")
-def check(  # noqa: PLR0913 - one per option
-    names: Annotated[list[str], typer.Argument(help="Names of datasets, or annotation files (then with --task).")],
-    *,
-    root: Root = None,
-    catalog: Catalogs = None,
-    task: TaskOption = "",
-    coordinates: CoordinatesOption = "pixel",
-    image_dir: ImageDir = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Read the headers of pictures only.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Problems to print per dataset; 0 prints all.")] = 200,
-    output: Annotated[Path | None, typer.Option("--json", help="Write everything that was found to this file.")] = None,
-) -> None:
-    """List everything that is wrong with datasets: file, record and reason. Exit code 3 if there are errors.
-
-    Missing, truncated or mislabelled pictures, boxes outside the picture, swapped corners, wrong or missing fields,
-    unreadable answers, `<image>` counts, special tokens inside text, ids that stand twice.
-
-    Example: `robointer data check sim_current_box_train`, or a file of your own:
-    `robointer data check my.json --task current_box --coordinates pixel --image-dir pictures`
-    """
-    known = Catalog(*(catalog or ()))
-    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
-    results = []
-    for spec in specs:
-        with progress_of(f"checking {spec.name}") as advance:
-            results.append(check_dataset(spec, root, quick=quick, progress=advance))
-        _print_checked(results[-1], limit)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps([result.as_json() for result in results], indent=2) + "\n", encoding="utf-8")
-    _print_summary(results)
-    if any(result.errors for result in results):
-        raise typer.Exit(ExitCode.BAD_INPUT)
-
-
-def _print_checked(checked: Checked, limit: int) -> None:
-    if not checked.problems:
-        return
-    console = console_of()
-    ordered = sorted(checked.problems, key=lambda problem: problem.severity)
-    shown = ordered[:limit] if limit else ordered
-    console.print(f"{checked.dataset}: {checked.file}", highlight=False, soft_wrap=True)
-    table = Table("", "record")
-    for column in ("id", "field", "reason"):
-        table.add_column(column, overflow="fold")
-    for problem in shown:
-        colour = "red" if problem.severity == "error" else "yellow"
-        table.add_row(f"[{colour}]{problem.severity}[/]", *map(escape, _cells(problem)))
-    console.print(table)
-    if len(shown) < len(ordered):
-        console.print(f"… and {len(ordered) - len(shown)} more; --limit 0 prints all, --json FILE writes all.")
-
-
-def _cells(problem: RecordProblem) -> tuple[str, str, str, str]:
-    return problem.place, problem.id, problem.field, problem.reason
-
-
-def _print_summary(results: list[Checked]) -> None:
-    table = Table("dataset", "records", "pictures", "errors", "warnings")
-    for result in results:
-        table.add_row(result.dataset, *map(str, (result.records, result.pictures, result.errors, result.warnings)))
-    console_of().print(table)
 
 
 @app.command("convert")
@@ -274,6 +208,10 @@ def build(  # noqa: PLR0913 - one per option
 app.command("coordinates")(show_coordinates)
 app.command("index")(index)
 app.command("unpack")(unpack_archives)
+app.command("check")(check)
+app.command("stats")(stats)
+app.command("view")(view)
+app.command("rewrite", no_args_is_help=True)(rewrite)
 
 
 def _size(text: str) -> ImageSize:

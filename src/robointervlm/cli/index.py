@@ -21,10 +21,11 @@ from robointervlm.cli.data_options import (
     progress_of,
 )
 from robointervlm.data.mixture import Mixture
-from robointervlm.data.spec import Catalog, DatasetSpec
+from robointervlm.data.spec import Catalog
 
 if TYPE_CHECKING:
     from robointervlm.models.qwen2_5_vl import Section
+    from robointervlm.train.measures import Measures
 
 
 def index(  # noqa: PLR0913 - one per option
@@ -52,26 +53,27 @@ def index(  # noqa: PLR0913 - one per option
     """
     known = Catalog(*(catalog or ()))
     specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
-    section = None if model is None else _section(model, min_pixels, max_pixels)
+    section = None if model is None else model_section(model, min_pixels, max_pixels)
     columns = ("dataset", "records", "unreadable", "tokens: median", "largest", "pictures and prefixes", "seconds")
     table = Table(*columns)
     for spec in specs:
         started = time.perf_counter()
         mixture = Mixture([spec], root=root, catalog=known)
-        measured = [] if section is None else _measured(mixture, section, spec, crops=crops, workers=workers)
+        measured = [] if section is None else _measured(measured_rows(mixture, section, crops=crops, workers=workers))
         cells = measured or ["-"] * 4
         table.add_row(spec.name, f"{len(mixture):,}", *cells, f"{time.perf_counter() - started:.1f}")
     console_of().print(table)
 
 
-def _section(model: Path, min_pixels: int | None, max_pixels: int | None) -> Section:
+def model_section(model: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> Section:
+    """The model section of a recipe that names this checkpoint."""
     from robointervlm.models.qwen2_5_vl import Section  # noqa: PLC0415 - needs the extra `train`
 
     return Section(path=str(model), min_pixels=min_pixels, max_pixels=max_pixels)
 
 
-def _measured(mixture: Mixture, section: Section, spec: DatasetSpec, *, crops: bool, workers: int | None) -> list[str]:
-    """The cells of the table that tell of the samples' measures."""
+def measured_rows(mixture: Mixture, section: Section, *, crops: bool = False, workers: int | None = None) -> Measures:
+    """What a checkpoint makes of each sample of the mixture's one dataset; those kept from before are read."""
     from robointervlm.models.qwen2_5_vl.encoder import read_encoder
     from robointervlm.models.qwen2_5_vl.folder import read_config  # noqa: PLC0415 - torch takes seconds to import
     from robointervlm.train.feed import Feed
@@ -80,8 +82,12 @@ def _measured(mixture: Mixture, section: Section, spec: DatasetSpec, *, crops: b
 
     augment = AugmentSection(crop_min=0.5 if crops else 1.0)
     feed = Feed(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=0)
-    with progress_of(f"measuring {spec.name}") as advance:
-        rows = measures_of(feed, mixture.datasets[0], Work(workers or cores(), advance, check=True))
+    with progress_of(f"measuring {mixture.datasets[0].spec.name}") as advance:
+        return measures_of(feed, mixture.datasets[0], Work(workers or cores(), advance, check=True))
+
+
+def _measured(rows: Measures) -> list[str]:
+    """The cells of the table that tell of the samples' measures."""
     tokens = rows["tokens"][rows["tokens"] > 0]
     if not len(tokens):
         return [f"{len(rows):,}", "-", "-", "-"]

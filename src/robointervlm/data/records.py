@@ -109,7 +109,7 @@ class Annotations(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index] if self._chosen is None else int(self._chosen[index])
+        index = self._position(index)
         record = self.file[index]
         try:
             return read_record(record, self.spec, self.task, self.image_root, index)
@@ -117,6 +117,18 @@ class Annotations(Sequence[Sample]):
             raise RecordError(self.file.problem(index, error.field, error.reason, _name(record))) from error
         except RefusedError as error:
             raise RefusedRecordError(self.file.problem(index, "images", str(error), _name(record))) from error
+
+    def raw(self, index: int) -> Any:
+        """The record of a sample as JSON gives it."""
+        return self.file[self._position(index)]
+
+    def problem(self, index: int, field: str, reason: str, name: str = "") -> RecordProblem:
+        """A problem of the sample at this position of the dataset, with its place in the file."""
+        return self.file.problem(self._position(index), field, reason, name)
+
+    def _position(self, index: int) -> int:
+        """Where in the file the sample's record is."""
+        return range(len(self))[index] if self._chosen is None else int(self._chosen[index])
 
     def __getstate__(self) -> dict[str, Any]:
         # Tasks hold functions; the name is enough to find them again.

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from robointervlm.core.answer import Box, Points, Trajectory
+import numpy as np
+from numpy.typing import NDArray
+
+from robointervlm.core.answer import Box, Choice, Points, Trajectory, YesNo
 from robointervlm.core.coordinates import ImageSize, Point, Space
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.reading import read_box
 from robointervlm.core.sample import ImageRef, Place, Sample
 from robointervlm.data import images
 from robointervlm.data.annotations import FieldError, RecordProblem
+from robointervlm.data.prepare.ranges import over_ranges
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError, pictures_of
 from robointervlm.data.spec import DatasetSpec
 
@@ -22,23 +30,50 @@ from robointervlm.data.spec import DatasetSpec
 _ROUNDING = 1.0
 
 
+# So many problems are held for the report; all of them are counted and passed on.
+_HELD = 10_000
+# Fewer answers say nothing of a balance; nor does a share this near to an even one.
+_BALANCE_FROM = 200
+_BALANCE_MARGIN = 0.1
+
+
 @dataclass(frozen=True)
 class Checked:
-    """What a check of one dataset found."""
+    """What a check of one dataset found.
+
+    `problems` are the first of them (`held_back` tells how many more there are), `kinds` counts all by severity and
+    field. `answers` counts the letters, and yes and no, of each task; `episodes` holds the first record of each one.
+    """
 
     dataset: str
     file: Path
     records: int
     pictures: int
     problems: tuple[RecordProblem, ...]
+    kinds: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    episodes: Mapping[str, int] = field(default_factory=dict)
+    split: str = ""
 
     @property
     def errors(self) -> int:
-        return sum(problem.severity == "error" for problem in self.problems)
+        return sum(count for (severity, _), count in self.kinds.items() if severity == "error")
 
     @property
     def warnings(self) -> int:
-        return len(self.problems) - self.errors
+        return sum(self.kinds.values()) - self.errors
+
+    @property
+    def held_back(self) -> int:
+        """How many problems were found beyond those in `problems`."""
+        return sum(self.kinds.values()) - len(self.problems)
+
+    def also(self, *problems: RecordProblem) -> Checked:
+        """This result with problems that were found elsewhere."""
+        kinds = Counter(self.kinds)
+        kinds.update((problem.severity, problem.field) for problem in problems)
+        room = max(0, _HELD - len(self.problems))
+        return replace(self, problems=(*self.problems, *problems[:room]), kinds=kinds)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -49,21 +84,32 @@ class Checked:
             "pictures": self.pictures,
             "errors": self.errors,
             "warnings": self.warnings,
-            "problems": [{**problem.__dict__, "file": str(problem.file)} for problem in self.problems],
+            "kinds": [{"severity": kind[0], "field": kind[1], "count": n} for kind, n in sorted(self.kinds.items())],
+            "answers": self.answers,
+            "held_back": self.held_back,
+            "problems": [problem_as_json(problem) for problem in self.problems],
         }
 
 
-def check_dataset(
+def problem_as_json(problem: RecordProblem) -> dict[str, Any]:
+    """A problem as JSON values."""
+    return {**problem.__dict__, "file": str(problem.file)}
+
+
+def check_dataset(  # noqa: PLR0913 - one per option
     spec: DatasetSpec,
     root: Path | None = None,
     *,
     quick: bool = False,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    listed: Callable[[RecordProblem], object] = id,  # which forgets it
 ) -> Checked:
     """Reads every record of a dataset and every picture once, and lists what is wrong.
 
     `quick` reads the headers of the pictures only, which finds missing but not truncated ones. `progress` is told how
-    many of how many records are done. A file that is missing or unreadable is one problem, not an exception.
+    many of how many records are done, `listed` every problem when it is found. A file that is missing or unreadable
+    is one problem, not an exception.
     """
     file = spec.candidates(root)[0]
     try:
@@ -71,39 +117,176 @@ def check_dataset(
         annotations = Annotations(spec, root)
         count = len(annotations)
     except DataError as error:
-        return Checked(spec.name, file, 0, 0, (RecordProblem(file, -1, "", str(error)),))
-    checker = _Checker(annotations, quick=quick)
-    problems: list[RecordProblem] = []
-    for index in range(count):
-        problems += checker.record(index)
+        found = _Found([RecordProblem(file, -1, "", str(error))])
+        return _Collected(spec, file, listed).add(range(0), found).checked()
+    collected = _Collected(spec, file, listed)
+    for part, found in over_ranges(partial(_check_range, quick=quick), annotations, root, workers):
+        collected.add(part, found)
         if progress is not None:
-            progress(index + 1, count)
+            progress(part.stop, count)
     if not count:
-        problems.append(RecordProblem(file, -1, "", "holds no records"))
-    return Checked(spec.name, file, count, len(checker.pictures), tuple(problems))
+        collected.problem(RecordProblem(file, -1, "", "holds no records"))
+    for problem in chain(_duplicates(annotations, collected.names()), _unbalanced(file, collected.answers)):
+        collected.problem(problem)
+    return collected.checked()
+
+
+def check_splits(results: Sequence[Checked], listed: Callable[[RecordProblem], object] = id) -> list[Checked]:
+    """The results, in which an episode that training and validation share is an error of the validation set."""
+    trained = {episode: result for result in results if result.split == "train" for episode in result.episodes}
+    checked = []
+    for result in results:
+        shared = [] if result.split == "train" else sorted(trained.keys() & result.episodes.keys())
+        problems = []
+        for episode in shared:
+            reason = f"the episode '{episode}' is in the training set {trained[episode].dataset}, too"
+            problems.append(RecordProblem(result.file, result.episodes[episode], "episode", reason))
+            listed(problems[-1])
+        checked.append(result.also(*problems))
+    return checked
+
+
+@dataclass
+class _Found:
+    """What one range of records holds; names and pictures as digests of 64 bits, 0 for a record without a sample."""
+
+    problems: list[RecordProblem]
+    names: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    pictures: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    answers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    episodes: dict[str, int] = field(default_factory=dict)
+
+
+class _Collected:
+    """What was found so far, of all ranges."""
+
+    def __init__(self, spec: DatasetSpec, file: Path, listed: Callable[[RecordProblem], object]) -> None:
+        self.answers: dict[str, Counter[str]] = defaultdict(Counter)
+        self._spec = spec
+        self._file = file
+        self._listed = listed
+        self._held: list[RecordProblem] = []
+        self._kinds: Counter[tuple[str, str]] = Counter()
+        self._names: list[NDArray[np.uint64]] = []
+        self._pictures: list[NDArray[np.uint64]] = []
+        self._episodes: dict[str, int] = {}
+        self._records = 0
+
+    def add(self, part: range, found: _Found) -> _Collected:
+        for problem in found.problems:
+            self.problem(problem)
+        self._records += len(part)
+        self._names.append(found.names)
+        self._pictures.append(found.pictures)
+        for task, answers in found.answers.items():
+            self.answers[task].update(answers)
+        for episode, record in found.episodes.items():
+            self._episodes.setdefault(episode, record)
+        return self
+
+    def problem(self, problem: RecordProblem) -> None:
+        self._listed(problem)
+        self._kinds[problem.severity, problem.field] += 1
+        if len(self._held) < _HELD:
+            self._held.append(problem)
+
+    def names(self) -> NDArray[np.uint64]:
+        """The digests of all records' names, in order."""
+        return np.concatenate([np.empty(0, np.uint64), *self._names])
+
+    def checked(self) -> Checked:
+        held = tuple(sorted(self._held, key=lambda problem: problem.record))
+        totals = (self._records, len(np.unique(np.concatenate([np.empty(0, np.uint64), *self._pictures]))))
+        return Checked(
+            self._spec.name,
+            self._file,
+            *totals,
+            held,
+            kinds=self._kinds,
+            answers={task: dict(counts) for task, counts in self.answers.items()},
+            episodes=self._episodes,
+            split=self._spec.split,
+        )
+
+
+def _check_range(annotations: Annotations, part: range, *, quick: bool) -> _Found:
+    checker = _Checker(annotations, quick=quick)
+    names = np.zeros(len(part), np.uint64)
+    found = _Found([], names)
+    for place, index in enumerate(part):
+        sample, problems = checker.record(index)
+        found.problems += problems
+        if sample is None:
+            continue
+        names[place] = _digest(sample.id)
+        if episode := episode_of(sample):
+            found.episodes.setdefault(episode, index)
+        for turn in sample.turns:
+            if isinstance(turn.answer, Choice):
+                found.answers[sample.task][turn.answer.letter] += 1
+            elif isinstance(turn.answer, YesNo):
+                found.answers[sample.task]["yes" if turn.answer.yes else "no"] += 1
+    found.pictures = np.array(sorted(map(_digest, checker.pictures)), np.uint64)
+    return found
+
+
+def episode_of(sample: Sample) -> str:
+    """The recording a sample is from: what the record says, else the key of a picture named `key#index`, else empty."""
+    if sample.episode or not sample.images:
+        return sample.episode
+    return sample.images[0].path.rpartition("/")[2].rpartition("#")[0]
+
+
+def _digest(text: str) -> int:
+    # Of 2.5 million names two different ones fall together in one of 6 million datasets.
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) or 1
+
+
+def _duplicates(annotations: Annotations, names: NDArray[np.uint64]) -> Iterator[RecordProblem]:
+    """A problem for every record whose name an earlier one has; positions are those of the dataset."""
+    order = np.argsort(names, kind="stable")
+    ordered = names[order]
+    first = 0
+    for place in range(1, len(order)):
+        if ordered[place] != ordered[first]:
+            first = place
+        elif ordered[place]:
+            earlier = annotations.problem(int(order[first]), "", "").place
+            name = annotations[int(order[place])].id
+            reason = f"is also the id of {earlier}; records of results are kept by id"
+            yield annotations.problem(int(order[place]), "id", reason, name)
+
+
+def _unbalanced(file: Path, answers: Mapping[str, Mapping[str, int]]) -> Iterator[RecordProblem]:
+    """A warning for a task of which one answer is much more frequent than the others."""
+    for task, counts in answers.items():
+        total = sum(counts.values())
+        answer = max(counts, key=lambda key: counts[key])
+        share, even = counts[answer] / total, 1 / max(2, len(counts))
+        if total >= _BALANCE_FROM and share > even + _BALANCE_MARGIN:
+            reason = f"{share:.0%} of the {total:,} answers to {task} are '{answer}'; {even:.0%} would be even"
+            yield RecordProblem(file, -1, "balance", reason, severity="warning")
 
 
 class _Checker:
-    """Checks records one by one and remembers what must be known of the earlier ones."""
+    """Checks records one by one and opens each of their pictures once."""
 
     def __init__(self, annotations: Annotations, *, quick: bool) -> None:
         self.annotations = annotations
         self.quick = quick
         self.pictures: dict[str, ImageSize | str] = {}
-        self._names: dict[str, int] = {}
 
-    def record(self, index: int) -> list[RecordProblem]:
-        """The problems of the record at this position."""
+    def record(self, index: int) -> tuple[Sample | None, list[RecordProblem]]:
+        """The sample at this position, None if it cannot be read, and its problems."""
         try:
             sample = self.annotations[index]
         except (RecordError, RefusedRecordError) as error:
-            return [error.problem, *self._pictures_of_wrong(index, error.problem)]
-        found = [*self._pictures(sample.images), *self._duplicate(sample, index), *_outside(sample)]
-        found += _swapped(sample)
-        return [self._placed(index, sample.id, *problem) for problem in found]
+            return None, [error.problem, *self._pictures_of_wrong(index, error.problem)]
+        found = [*self._pictures(sample.images), *_outside(sample), *_swapped(sample)]
+        return sample, [self._placed(index, sample.id, *problem) for problem in found]
 
     def _placed(self, index: int, name: str, severity: str, field: str, reason: str) -> RecordProblem:
-        problem = self.annotations.file.problem(index, field, reason, name)
+        problem = self.annotations.problem(index, field, reason, name)
         return problem if severity == "error" else replace(problem, severity="warning")
 
     def _pictures_of_wrong(self, index: int, problem: RecordProblem) -> list[RecordProblem]:
@@ -111,12 +294,12 @@ class _Checker:
         if problem.field in {"", "image", "images", "image_path"}:
             return []
         try:
-            references = pictures_of(self.annotations.file[index], self.annotations.spec, self.annotations.image_root)
+            references = pictures_of(self.annotations.raw(index), self.annotations.spec, self.annotations.image_root)
         except FieldError:
             return []
         return [self._placed(index, problem.id, *found) for found in self._pictures(references)]
 
-    def _pictures(self, references: tuple[ImageRef, ...]) -> Iterator[_Found]:
+    def _pictures(self, references: tuple[ImageRef, ...]) -> Iterator[_Flaw]:
         for reference in references:
             found = self._picture(reference)
             if isinstance(found, str):
@@ -139,18 +322,12 @@ class _Checker:
                 self.pictures[reference.path] = str(error)
         return self.pictures[reference.path]
 
-    def _duplicate(self, sample: Sample, index: int) -> Iterator[_Found]:
-        first = self._names.setdefault(sample.id, index)
-        if first != index:
-            place = self.annotations.file.problem(first, "", "").place
-            yield "error", "id", f"is also the id of {place}; records of results are kept by id"
 
-
-_Found = tuple[str, str, str]
+_Flaw = tuple[str, str, str]
 """Severity, field and reason."""
 
 
-def _outside(sample: Sample) -> Iterator[_Found]:
+def _outside(sample: Sample) -> Iterator[_Flaw]:
     """Places that lie outside the picture: legitimate for parts, suspicious for a whole box."""
     if sample.size is None:
         return
@@ -166,7 +343,7 @@ def _outside(sample: Sample) -> Iterator[_Found]:
                 yield "warning", "question", f"the place {_rounded(part.points)} lies outside the picture"
 
 
-def _box_outside(box: Box, size: ImageSize) -> Iterator[_Found]:
+def _box_outside(box: Box, size: ImageSize) -> Iterator[_Flaw]:
     where = f"the box {_rounded(box.corners)} in a picture of {size.width}x{size.height}"
     if box.x2 <= 0 or box.y2 <= 0 or box.x1 >= size.width or box.y1 >= size.height:
         yield "error", "answer", f"{where} lies wholly outside"
@@ -185,7 +362,7 @@ def _rounded(points: tuple[Point, ...]) -> str:
     return json.dumps([[round(x), round(y)] for x, y in points])
 
 
-def _swapped(sample: Sample) -> Iterator[_Found]:
+def _swapped(sample: Sample) -> Iterator[_Flaw]:
     """A reference box whose first corner is not the upper left one; it is read, with the corners put in order."""
     if not isinstance(sample.answer, Box) or sample.size is None:
         return

@@ -1,0 +1,61 @@
+"""`robointer data view`: samples of datasets to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from robointervlm.cli.data_options import Catalogs, CoordinatesOption, ImageDir, Root, TaskOption, named_dataset
+from robointervlm.core.coordinates import Space
+from robointervlm.core.sample import Sample, written_question
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
+from robointervlm.data.spec import Catalog
+from robointervlm.report.samples import SampleCard, sample_card, samples_page
+from robointervlm.runs.files import write_atomically
+from robointervlm.tasks import task_named
+
+
+def view(  # noqa: PLR0913 - one per option
+    names: Annotated[list[str], typer.Argument(help="Names of datasets, or annotation files (then with --task).")],
+    *,
+    count: Annotated[int, typer.Option("-n", min=1, help="Samples of each dataset, spread evenly over it.")] = 20,
+    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("samples.html"),
+    root: Root = None,
+    catalog: Catalogs = None,
+    task: TaskOption = "",
+    coordinates: CoordinatesOption = "pixel",
+    image_dir: ImageDir = None,
+) -> None:
+    """Write a page of samples with their boxes, points and trajectories drawn over the pictures.
+
+    Example: `robointer data view sim_current_box_train -n 20 --out samples.html`
+    """
+    known = Catalog(*(catalog or ()))
+    shown = []
+    for name in names:
+        spec = named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir)
+        shown.append((spec.name, _cards(Annotations(spec, root), count)))
+    write_atomically(out, samples_page(shown))
+    typer.echo(f"{out}: {sum(len(cards) for _, cards in shown)} samples")
+
+
+def _cards(annotations: Annotations, count: int) -> list[SampleCard]:
+    cards = []
+    for index in np.linspace(0, len(annotations) - 1, min(count, len(annotations)), dtype=int).tolist():
+        try:
+            sample = annotations[index]
+        except (RecordError, RefusedRecordError) as error:
+            typer.echo(f"left out: {error}", err=True)
+            continue
+        cards.append(sample_card(sample, _text(sample)))
+    return cards
+
+
+def _text(sample: Sample) -> str:
+    space = Space.pixels(sample.size) if sample.size else None
+    task = task_named(sample.task)
+    turns = [f"{written_question(turn.question, space)}\n→ {task.write(turn.answer, space)}" for turn in sample.turns]
+    return "\n\n".join(turns)
