@@ -1,0 +1,106 @@
+"""Questions that tie a drawn way to words: which task, or which step of one, it does.
+
+All options are made of one sentence by putting other names, or the other side, into it, so that from the words alone
+each is as likely as the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from numpy.random import Generator
+
+from robointervlm.core.answer import Trajectory
+from robointervlm.episodes.episode import Episode, Segment
+from robointervlm.episodes.questions import drawing
+from robointervlm.episodes.questions.asking import (
+    Asked,
+    Drawing,
+    before_contact,
+    has_shape,
+    is_primary,
+    letter,
+    lettered,
+    listed,
+    pick,
+    sample,
+    with_way,
+)
+from robointervlm.episodes.questions.understanding import QUESTIONS
+
+_SIDES = (" left", " right")
+
+
+def trajlang_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
+    """Asked before contact, when all of what decides is still to come."""
+    ways = dict(with_way(episode))
+    frames = [number for number in before_contact(episode) if number in ways]
+    for turn, number in enumerate(sample(frames, QUESTIONS, rng)):
+        trace = ways[number].trace
+        if trace is not None:
+            yield from _asked(episode, "trajlang_choice", turn, number, episode.instruction, trace, rng)
+
+
+def trajlang_sub_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
+    """Asked about the way of one step, drawn on the last frame before it begins."""
+    if not episode.success or not is_primary(episode, "subtask"):
+        return
+    steps = [step for step in episode.segments if _is_drawable(episode, step)]
+    for turn, step in enumerate(sample(steps, QUESTIONS, rng)):
+        earlier = [number for number, frame in enumerate(episode.frames) if frame.index <= step.first]
+        if earlier and step.trace is not None:
+            yield from _asked(episode, "trajlang_sub_choice", turn, earlier[-1], step.subtask, step.trace, rng)
+
+
+def _is_drawable(episode: Episode, step: Segment) -> bool:
+    return step.trace is not None and has_shape(episode, step.trace.array)
+
+
+def _asked(  # noqa: PLR0913, PLR0917 - one each
+    episode: Episode, task: str, turn: int, frame: int, sentence: str, trace: Trajectory, rng: Generator
+) -> Iterator[Asked]:
+    others = other_sentences(episode, sentence, rng)
+    if others is None:
+        return
+    at = letter(episode, task, turn)
+    options = listed(lettered(sentence, others, at, rng))
+    sketch = drawing.path_sketch(trace.points)
+    made = Drawing(lambda picture: drawing.drawn(picture, sketch), episode.image_size)
+    mark = f"{turn}" if task == "trajlang_sub_choice" else ""
+    yield Asked(frame, f"{pick(task, rng)}\n{options}", at, mark=mark, drawing=made)
+
+
+def other_sentences(episode: Episode, sentence: str, rng: Generator) -> list[str] | None:
+    """Three sentences about the same scene that are wrong; None if the scene has not as many.
+
+    Where the sentence has a side, another thing and the other side; else three other things, of which one that is not
+    there may be.
+    """
+    target = episode.target
+    if target is None or target not in sentence or target not in episode.movable:
+        return None
+    others = [name for name in sample(episode.movable, len(episode.movable), rng) if name != target]
+    mirrored = swapped_side(sentence)
+    if mirrored != sentence and others:
+        return [mirrored, *(words.replace(target, others[0]) for words in (sentence, mirrored))]
+    names = (others + absent_names(episode, 3, rng))[:3]
+    return [sentence.replace(target, name) for name in names] if len(names) == 3 else None
+
+
+def swapped_side(sentence: str) -> str:
+    """The sentence with its side swapped, if it ends with one."""
+    for side, other in (_SIDES, _SIDES[::-1]):
+        if sentence.endswith(side):
+            return sentence.removesuffix(side) + other
+    return sentence
+
+
+def absent_names(episode: Episode, count: int, rng: Generator) -> list[str]:
+    """Names of things that are not in the scene, of different first words, shaped like things that are."""
+    shapes = [name.rpartition(" ")[2] for name in episode.movable]
+    found: dict[str, str] = {}
+    for name in sample(episode.absent, len(episode.absent), rng):
+        colour, _, shape = name.rpartition(" ")
+        if shape in shapes:
+            found.setdefault(colour, name)
+    return list(found.values())[:count]
