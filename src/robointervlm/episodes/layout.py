@@ -28,6 +28,11 @@ def annotation_file(task: str, split: str, source: str) -> str:
     return _FILES.get(task, _UNDERSTANDING + f"{task}.json").format(split=split, source=source)
 
 
+def published_task(task: str) -> str:
+    """The task that a file's records are of; two files may ask the same one in two ways."""
+    return {"traj_direction_words": "traj_direction_choice"}.get(task, task)
+
+
 def episodes_file(split: str, source: str) -> str:
     """The file of the episodes with all their labels."""
     return _EPISODES.format(split=split, source=source)

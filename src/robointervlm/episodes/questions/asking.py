@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -21,6 +21,8 @@ from robointervlm.episodes.questions.wordings import WORDINGS
 MIN_WAY = 15.0
 MIN_SIDE = 6.0
 LETTERS = "ABCD"
+
+T = TypeVar("T")
 
 Draw = Callable[[NDArray[np.uint8]], Image.Image]
 """Makes the picture that is shown out of a frame's own."""

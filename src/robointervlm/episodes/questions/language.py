@@ -73,8 +73,8 @@ def _asked(  # noqa: PLR0913, PLR0917 - one each
 def other_sentences(episode: Episode, sentence: str, rng: Generator) -> list[str] | None:
     """Three sentences about the same scene that are wrong; None if the scene has not as many.
 
-    Where the sentence has a side, another thing and the other side; else three other things, of which one that is not
-    there may be.
+    Where the sentence has a side, another thing and the other side; else three other things. A thing that is not in the
+    scene would be told by its shape, which is more often that of another one.
     """
     target = episode.target
     if target is None or target not in sentence or target not in episode.movable:
@@ -83,8 +83,7 @@ def other_sentences(episode: Episode, sentence: str, rng: Generator) -> list[str
     mirrored = swapped_side(sentence)
     if mirrored != sentence and others:
         return [mirrored, *(words.replace(target, others[0]) for words in (sentence, mirrored))]
-    names = (others + absent_names(episode, 3, rng))[:3]
-    return [sentence.replace(target, name) for name in names] if len(names) == 3 else None
+    return [sentence.replace(target, name) for name in others[:3]] if len(others) >= 3 else None
 
 
 def swapped_side(sentence: str) -> str:
@@ -93,14 +92,3 @@ def swapped_side(sentence: str) -> str:
         if sentence.endswith(side):
             return sentence.removesuffix(side) + other
     return sentence
-
-
-def absent_names(episode: Episode, count: int, rng: Generator) -> list[str]:
-    """Names of things that are not in the scene, of different first words, shaped like things that are."""
-    shapes = [name.rpartition(" ")[2] for name in episode.movable]
-    found: dict[str, str] = {}
-    for name in sample(episode.absent, len(episode.absent), rng):
-        colour, _, shape = name.rpartition(" ")
-        if shape in shapes:
-            found.setdefault(colour, name)
-    return list(found.values())[:count]

@@ -23,11 +23,10 @@ from robointervlm.episodes.questions.asking import (
     pick,
     sample,
 )
-from robointervlm.episodes.questions.language import absent_names, swapped_side
 
 FRAMES = 8
 # Of one kind of choice, of one episode.
-QUESTIONS = 2
+QUESTIONS = 3
 Kind = Callable[[Episode, Generator], Iterator[Asked]]
 
 
@@ -139,7 +138,7 @@ def _of_the_same_episode(
 
 
 def _past_step(episode: Episode, kind: str, turn: int, rng: Generator) -> Iterator[Asked]:
-    """Two steps of the episode, each with its thing and with another one (a push: to its side and the other one)."""
+    """Two steps of the episode, each with its thing and with another one."""
     target = episode.target
     others = [name for name in episode.movable if name != target]
     steps = [step for step in episode.segments if target and target in step.subtask and is_long_enough(step)]
@@ -153,16 +152,21 @@ def _past_step(episode: Episode, kind: str, turn: int, rng: Generator) -> Iterat
 
 
 def _scene(episode: Episode, kind: str, turn: int, rng: Generator) -> Iterator[Asked]:
-    """What stands on the table, with one, the other or both of two things exchanged for some that do not."""
-    absent = absent_names(episode, 2, rng)
-    if len(absent) < 2 or len(episode.movable) < 2 or episode.steps < FRAMES:
+    """What stands on the table, with one, the other or both of two things exchanged for some that do not.
+
+    Those have the shape of what they stand for, and colours that are not there either.
+    """
+    if len(episode.movable) < 2 or episode.steps < FRAMES:
+        return
+    first, second = sample(episode.movable, 2, rng)
+    colours = sample(sorted({name.rpartition(" ")[0] for name in episode.absent}), 2, rng)
+    if len(colours) < 2:
         return
     names = sample([*episode.frames[0].things], len(episode.frames[0].things), rng)
-    first, second = sample(episode.movable, 2, rng)
+    swaps = {name: f"{colour} {name.rpartition(' ')[2]}" for name, colour in zip((first, second), colours, strict=True)}
     options = []
-    for one, other in ((first, second), (absent[0], second), (first, absent[1]), (absent[0], absent[1])):
-        swapped = {first: one, second: other}
-        options.append(", ".join(swapped.get(name, name) for name in names))
+    for swapped in ((), (first,), (second,), (first, second)):
+        options.append(", ".join(swaps[name] if name in swapped else name for name in names))
     end = int(rng.integers(FRAMES - 1, episode.steps))
     yield _choice(episode, kind, turn, options, 0, clip(end), rng)
 
@@ -248,7 +252,13 @@ def _step_possible(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 
 def _decided(  # noqa: PLR0913, PLR0917 - one each
-    episode: Episode, kind: str, step: str, end: int, yes: bool, rng: Generator, group: str  # noqa: FBT001
+    episode: Episode,
+    kind: str,
+    step: str,
+    end: int,
+    yes: bool,
+    rng: Generator,
+    group: str,  # noqa: FBT001
 ) -> Asked:
     name = f"{kind}_{'Positive' if yes else 'Negative'}_Task"
     answer = "Yes" if yes else "No"

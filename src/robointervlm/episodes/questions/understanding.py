@@ -60,7 +60,8 @@ def contact_decide(episode: Episode, rng: Generator) -> Iterator[Asked]:
     free = [
         number
         for number, frame in enumerate(episode.frames)
-        if frame.touching is False and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
+        if frame.touching is False
+        and not (begin is not None and begin - 2 <= frame.index < begin or frame.index == end)
     ]
     kept = rng.permutation(free)[: max(1, len(touching))].tolist()
     for number in sorted(touching + kept):
@@ -97,7 +98,11 @@ def _other_boxes(episode: Episode, right: Box, others: list[Box], rng: Generator
         others.append(Box(x, y, x + w, y + h))
     kept: list[Box] = []
     for box in others:
-        if len(kept) < 3 and is_large(episode, box) and all(_iou(box, other) <= MAX_OVERLAP for other in [right, *kept]):
+        if (
+            len(kept) < 3
+            and is_large(episode, box)
+            and all(_iou(box, other) <= MAX_OVERLAP for other in [right, *kept])
+        ):
             kept.append(box)
     return kept
 
@@ -205,9 +210,7 @@ def _apart(episode: Episode, kept: list[Array], candidates: Sequence[Array]) -> 
     return found
 
 
-def _four(
-    episode: Episode, task: str, turn: int, frame: int, sketches: list[drawing.Sketch], rng: Generator
-) -> Asked:
+def _four(episode: Episode, task: str, turn: int, frame: int, sketches: list[drawing.Sketch], rng: Generator) -> Asked:
     """A question with a picture of four, the first sketch of which is the right one."""
     at = letter(episode, task, turn)
     ordered = lettered(sketches[0], sketches[1:], at, rng)

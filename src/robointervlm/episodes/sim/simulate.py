@@ -12,8 +12,8 @@ from robointervlm.core.errors import DataError
 from robointervlm.episodes.episode import Episode, Frame, Segment, Skill
 from robointervlm.episodes.sim import labels
 from robointervlm.episodes.sim.arm import OutOfReachError
-from robointervlm.episodes.sim.motion import Motion, Step
-from robointervlm.episodes.sim.plans import Failure, Plan, draw_failure, draw_plan, push_direction
+from robointervlm.episodes.sim.motion import Motion
+from robointervlm.episodes.sim.plans import Failure, draw_failure, draw_plan, push_direction
 from robointervlm.episodes.sim.render import render
 from robointervlm.episodes.sim.scene import COLOURS, GRASPABLE, Scene, draw_camera, draw_look, draw_things
 from robointervlm.episodes.sim.skills import perform
@@ -122,7 +122,8 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
         stage.pose(pose_of(motion, motion.contact))
         contact_points = labels.finger_contacts(stage, push_direction(scene, plan) if plan.skill == "push" else None)
         contact_box, contact_share = labels.amodal_box(stage, labels.gripper_geoms(stage))
-        palm = stage.scene.camera.project(stage.palm[None])[0].tolist()
+        across, down = scene.camera.project(stage.palm[None])[0].tolist()
+        palm = (across, down)
     if plan.failure is None:
         stage.place(plan.target.name, motion.steps[-1].thing)
         final_box, final_share = labels.amodal_box(stage, stage.geoms_of(plan.target.name))
