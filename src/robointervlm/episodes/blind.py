@@ -79,7 +79,7 @@ def blind(train: Sequence[Record], test: Sequence[Record]) -> Blind:
 
 
 def _share(records: Sequence[Record], answer: Callable[[Record], str]) -> float:
-    return sum(answer(record) == record["gt"] for record in records) / len(records)
+    return sum(bool(answer(record) == record["gt"]) for record in records) / len(records)
 
 
 def _by_options(train: Sequence[Record], test: Sequence[Record]) -> float | None:

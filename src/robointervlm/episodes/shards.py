@@ -1,4 +1,4 @@
-"""Episodes written one by one, each with a shard that says it is complete, and put together into the published files."""
+"""Episodes written one by one, each with a shard that says it is complete, and the published files put together."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def png(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - one each
     root: Path, numbers: Sequence[int], split: str, source: str, *, tasks: Sequence[str] = tuple(ASKERS), empty: bool
 ) -> dict[str, int]:
     """Puts the published files of a split together; returns the number of records by task.

@@ -50,8 +50,8 @@ class Asked:
     """A question and its answer about an episode.
 
     It is about one frame, given by its place in `Episode.frames`, shown as it is or as ``drawing`` makes it; or about a
-    ``clip``, time steps of the episode in the order they are shown in. ``thing`` is the name of what is asked about, and
-    ``mark`` what else tells questions of one task and frame apart; of a clip, the published name of the kind of question.
+    ``clip``, time steps of the episode in the order they are shown in. ``thing`` is the name of what is asked about,
+    and ``mark`` what else tells questions of one task and frame apart; of a clip, the published name of their kind.
     """
 
     frame: int

@@ -1,4 +1,4 @@
-"""Questions for boxes: where the object, the gripper, or anything that is seen is or will be; and naming, the reverse."""
+"""Questions for boxes: where the object, the gripper, or anything seen is or will be; and naming, the reverse."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def box_sketch(box: Box) -> Sketch:
 
 
 def fork_sketch(fork: Sequence[Point]) -> Sketch:
-    """A gripper as an orange fork: the tips of its two tines, and the middle of the hand, from which its handle comes."""
+    """A gripper as an orange fork, of the tips of its two tines and the middle of the hand, where its handle ends."""
     (left, right, palm) = (np.array(point) for point in fork)
     middle = (left + right) / 2
     root = middle + 0.5 * (palm - middle)

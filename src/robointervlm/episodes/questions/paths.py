@@ -76,7 +76,7 @@ def traj_direction_words(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 
 def first_move(episode: Episode, frame: Frame) -> tuple[float, float] | None:
-    """How far to the right and down the gripper goes next, in pixels, until it is clearly elsewhere; None if it stays."""
+    """How many pixels right and down the gripper goes next, until it is clearly elsewhere; None if it stays."""
     if frame.trace is None:
         return None
     path = frame.trace.array

@@ -214,10 +214,11 @@ def decisions(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 
 def _task_done(episode: Episode, rng: Generator) -> Iterator[Asked]:
-    """The whole task after the whole episode. More episodes succeed than fail; the rest of them is left out in the end."""
+    """The whole task after the whole episode. More succeed than fail; what is left over is left out in the end."""
     if episode.success is None or episode.steps < FRAMES:
         return
-    yield _decided(episode, "Success", _goal(episode), episode.steps - 1, episode.success, rng, episode.skill or "task")
+    group = episode.skill or "task"
+    yield _decided("Success", _goal(episode), episode.steps - 1, yes=episode.success, group=group, rng=rng)
 
 
 def _step_done(episode: Episode, rng: Generator) -> Iterator[Asked]:
@@ -227,7 +228,8 @@ def _step_done(episode: Episode, rng: Generator) -> Iterator[Asked]:
         return
     before, step = pairs[rng.integers(len(pairs))]
     done = bool(rng.integers(2))
-    yield _decided(episode, "Success", step.subtask, (step if done else before).last, done, rng, step.primitive)
+    end = (step if done else before).last
+    yield _decided("Success", step.subtask, end, yes=done, group=step.primitive, rng=rng)
 
 
 # What needs a held thing. Before the fingers close it is impossible, and right after the step before it is possible.
@@ -235,7 +237,7 @@ _HOLDING = ("lift", "move", "place", "release")
 
 
 def _step_possible(episode: Episode, rng: Generator) -> Iterator[Asked]:
-    """A grasp before it or when the thing is held already; what needs a held thing right before it or before the grasp."""
+    """A grasp before it, or when the thing is held; what needs a held thing right before it, or before the grasp."""
     pairs = _followed(episode.segments)
     grasp = next((before for before, step in pairs if step.primitive == "grasp"), None)
     usable = [pair for pair in pairs if pair[1].primitive in ("grasp", *_HOLDING)]
@@ -244,21 +246,20 @@ def _step_possible(episode: Episode, rng: Generator) -> Iterator[Asked]:
         return
     before, step = usable[rng.integers(len(usable))]
     possible = bool(rng.integers(2))
-    if possible:
-        end = before.last
-    else:
-        end = held[rng.integers(len(held))].last if step.primitive == "grasp" else grasp.last
-    yield _decided(episode, "Discriminative_Affordance", step.subtask, end, possible, rng, step.primitive)
+    impossible = held[rng.integers(len(held))] if step.primitive == "grasp" else grasp
+    end = (before if possible else impossible).last
+    kind = "Discriminative_Affordance"
+    yield _decided(kind, step.subtask, end, yes=possible, group=step.primitive, rng=rng)
 
 
-def _decided(  # noqa: PLR0913, PLR0917 - one each
-    episode: Episode,
+def _decided(  # noqa: PLR0913 - one each
     kind: str,
     step: str,
     end: int,
+    *,
     yes: bool,
+    group: str,
     rng: Generator,
-    group: str,  # noqa: FBT001
 ) -> Asked:
     name = f"{kind}_{'Positive' if yes else 'Negative'}_Task"
     answer = "Yes" if yes else "No"

@@ -210,17 +210,14 @@ def _apart(episode: Episode, kept: list[Array], candidates: Sequence[Array]) -> 
     return found
 
 
-def _four(episode: Episode, task: str, turn: int, frame: int, sketches: list[drawing.Sketch], rng: Generator) -> Asked:
+def _four(  # noqa: PLR0913, PLR0917 - one each
+    episode: Episode, task: str, turn: int, frame: int, sketches: list[drawing.Sketch], rng: Generator
+) -> Asked:
     """A question with a picture of four, the first sketch of which is the right one."""
     at = letter(episode, task, turn)
     ordered = lettered(sketches[0], sketches[1:], at, rng)
     made = Drawing(lambda picture: drawing.four(picture, ordered), drawing.four_size(episode.image_size))
-    return Asked(frame, f"{about(episode, task, rng)} {listed_pictures()}", at, drawing=made)
-
-
-def listed_pictures() -> str:
-    """What stands where the options are pictures."""
-    return "Answer with A, B, C or D."
+    return Asked(frame, f"{about(episode, task, rng)} Answer with A, B, C or D.", at, drawing=made)
 
 
 def traj_direction_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
