@@ -18,7 +18,6 @@ from robointervlm.core.coordinates import Point
 from robointervlm.episodes.episode import Episode, Frame
 from robointervlm.episodes.questions import drawing
 from robointervlm.episodes.questions.asking import (
-    MIN_SIDE,
     Asked,
     Balance,
     Drawing,
@@ -48,6 +47,7 @@ QUESTIONS = 2
 MAX_OVERLAP = 0.4
 # Pixels at 196 pixels of width.
 MIN_APART = 12.0
+MIN_FORK = 9.0
 ARROW_BEGIN, ARROW_END = 5.0, 27.0
 
 
@@ -115,13 +115,13 @@ def _iou(a: Box, b: Box) -> float:
 def grasppose_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
     """Four pictures with one orange fork each: the grasp that will be, and such as miss, collide or take another thing.
 
-    A push, whose fingers are closed, is no grasp.
+    A push, whose fingers are closed, is no grasp, and a fork seen from its side is none that can be judged.
     """
     if episode.contact_points is None or episode.palm_point is None or not is_primary(episode, "contact_point"):
         return
     left, right = episode.contact_points.points
     fork = np.array([left, right, episode.palm_point])
-    if np.hypot(*(fork[1] - fork[0])) < MIN_SIDE * scale(episode) or not is_inside(episode, fork.tolist()):
+    if _breadth(fork) < MIN_FORK * scale(episode) or not is_inside(episode, fork.tolist()):
         return
     turn = 0
     for number in sample(before_contact(episode), QUESTIONS, rng):
@@ -131,6 +131,13 @@ def grasppose_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
             sketches = [drawing.fork_sketch(points.tolist()) for points in (fork, *wrong)]
             yield _four(episode, "grasppose_choice", turn, number, sketches, rng)
             turn += 1
+
+
+def _breadth(fork: Array) -> float:
+    """How far the tips are apart at a right angle to the handle, pixels; a fork seen from its side has none."""
+    along = fork[2] - fork[:2].mean(axis=0)
+    across = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-9)
+    return float(abs((fork[1] - fork[0]) @ across))
 
 
 def _grasp_shifts(episode: Episode, frame: Frame, fork: Array, rng: Generator) -> list[Array]:
