@@ -87,7 +87,7 @@ def test_a_frequent_answer_is_found():
     assert blind(rows, rows).majority == 0.75
 
 
-EPISODES = 700
+TRAIN, VAL = 600, 900
 SMALL = SimConfig(size=ImageSize(98, 56))
 
 
@@ -116,9 +116,9 @@ def by_kind(episodes, split):
 @pytest.mark.slow
 def test_without_the_picture_every_choice_and_decision_is_a_guess():
     with get_context("spawn").Pool(2) as pool:
-        numbers = [*range(EPISODES), *range(1_000_000, 1_000_000 + EPISODES)]
+        numbers = [*range(TRAIN), *range(1_000_000, 1_000_000 + VAL)]
         episodes = pool.map(labelled, numbers, chunksize=50)
-    train, val = by_kind(episodes[:EPISODES], "train"), by_kind(episodes[EPISODES:], "val")
+    train, val = by_kind(episodes[:TRAIN], "train"), by_kind(episodes[TRAIN:], "val")
     assert len(val) == 17
     for kind, records in val.items():
         found = blind(train[kind], records)

@@ -8,8 +8,10 @@ from made_episodes import OBJECTS, PLACED, THINGS, numbered, view
 from robointervlm.core.answer import Box, Points
 from robointervlm.core.reading import options_in
 from robointervlm.episodes.questions import ASKERS, drawing, questions_about
+from robointervlm.episodes.questions.asking import letter
 from robointervlm.episodes.questions.understanding import bent
 
+COLOURS = ("red", "blue", "green", "yellow")
 DRAWN = (
     "grounding_choice", "grasppose_choice", "traj_choice", "traj_direction_choice", "traj_direction_choice_with_traj",
     "trajlang_choice", "trajlang_sub_choice",
@@ -138,17 +140,23 @@ def test_the_way_in_numbers_is_part_of_one_direction_question_only():
 def test_the_options_of_a_drawn_way_are_one_sentence_with_four_names():
     for record in made(PLACED, "trajlang_choice").records["trajlang_choice"]:
         options = options_in(record["conversations"][0]["value"])
-        assert sorted(options.values()) == sorted(f"Put the {name} on the white plate" for name in OBJECTS)
-        assert options[record["gt"]] == "Put the red cube on the white plate"
+        assert sorted(options.values()) == sorted(f"Put the {colour} object on the white plate" for colour in COLOURS)
+        assert options[record["gt"]] == "Put the red object on the white plate"
 
 
 def test_the_options_of_a_push_are_two_things_and_two_sides():
     pushed = replace(PLACED, instruction="Push the red cube to the left", skill="push", movable=OBJECTS[:2])
     for record in made(pushed, "trajlang_choice").records["trajlang_choice"]:
         options = options_in(record["conversations"][0]["value"])
-        pushes = [f"Push the {name} to the {side}" for name in OBJECTS[:2] for side in ("left", "right")]
+        pushes = [f"Push the {colour} object to the {side}" for colour in COLOURS[:2] for side in ("left", "right")]
         assert sorted(options.values()) == sorted(pushes)
-        assert options[record["gt"]] == "Push the red cube to the left"
+        assert options[record["gt"]] == "Push the red object to the left"
+
+
+def test_things_that_one_word_does_not_tell_apart_keep_their_names():
+    alike = replace(PLACED, movable=("red cube", "red ball", "green brick", "yellow cylinder"))
+    for record in made(alike, "trajlang_choice").records["trajlang_choice"]:
+        assert options_in(record["conversations"][0]["value"])[record["gt"]] == "Put the red cube on the white plate"
 
 
 def test_a_scene_of_three_objects_has_too_few_sentences_of_a_place():
@@ -168,6 +176,11 @@ def test_four_episodes_in_a_row_have_the_four_letters():
         assert sorted(letters) == list("ABCD")
 
 
+def test_four_questions_of_an_episode_have_the_four_letters():
+    for number in range(6):
+        assert sorted(letter(numbered(number), "any task", turn) for turn in range(4)) == list("ABCD")
+
+
 def test_a_recording_that_knows_nothing_but_its_pictures_is_asked_nothing():
     blank = replace(
         PLACED.frames[0],
@@ -181,7 +194,8 @@ def test_a_recording_that_knows_nothing_but_its_pictures_is_asked_nothing():
     )
     unknown = replace(
         PLACED, skill=None, target=None, success=None, contact_index=None, contact_points=None, contact_box=None,
-        release_index=None, final_box=None, palm_point=None, segments=(), movable=(), absent=(), frames=(blank,), steps=1,
+        release_index=None, final_box=None, palm_point=None, segments=(), movable=(), absent=(),
+        frames=(blank,), steps=1,
     )  # fmt: skip
     made_of_it = questions_about(unknown, ["a.png"])
     assert set(made_of_it.records) == set(ASKERS)

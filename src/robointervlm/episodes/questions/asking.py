@@ -81,10 +81,12 @@ def about(episode: Episode, task: str, rng: Generator) -> str:
 def letter(episode: Episode, task: str, turn: int) -> str:
     """The letter of the right answer of an episode's question number ``turn`` of a task.
 
-    Four episodes in a row use every letter once for it, in an order of their own.
+    Four questions in a row of one episode have all four letters, and so has one turn in four episodes in a row: a
+    Latin square whose rows, columns and letters are shuffled.
     """
-    rng = np.random.default_rng([episode.seed, episode.number // 4, turn, *task.encode()])
-    return LETTERS[rng.permutation(4)[episode.number % 4]]
+    rng = np.random.default_rng([episode.seed, episode.number // 4, turn // 4, *task.encode()])
+    rows, columns, letters = (rng.permutation(4) for _ in range(3))
+    return LETTERS[letters[(rows[episode.number % 4] + columns[turn % 4]) % 4]]
 
 
 def lettered(right: T, others: Sequence[T], at: str, rng: Generator) -> list[T]:

@@ -23,6 +23,7 @@ from robointervlm.episodes.questions.asking import (
     pick,
     sample,
 )
+from robointervlm.episodes.questions.language import by_colour
 
 FRAMES = 8
 # Of one kind of choice, of one episode.
@@ -148,6 +149,7 @@ def _past_step(episode: Episode, kind: str, turn: int, rng: Generator) -> Iterat
     other = others[rng.integers(len(others))]
     options = [step.subtask for step in pair] + [step.subtask.replace(target, other) for step in pair]
     right = int(rng.integers(2))
+    options = [by_colour(episode, option) for option in options]
     yield _choice(episode, kind, turn, options, right, clip(pair[right].last), rng)
 
 
