@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -13,7 +14,9 @@ from rich.console import Console
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
-from robointervlm.episodes.build import FILES, BuildConfig, build
+from robointervlm.data.spec import Catalog
+from robointervlm.episodes.build import BuildConfig, build
+from robointervlm.episodes.layout import annotation_file, published_task
 from robointervlm.episodes.questions import ASKERS
 from robointervlm.episodes.sim.stage import load_mujoco
 
@@ -51,15 +54,16 @@ def test_the_published_files_are_there(built):
 def test_a_file_holds_as_many_records_of_its_task_as_reported(built):
     root, report = built
     for split, counts in report.records.items():
+        assert list(counts) == list(ASKERS)
         for task, count in counts.items():
-            rows = json.loads((root / FILES[task].format(split=split, source="sim")).read_text())
-            assert len(rows) == count
-            assert {row["task"] for row in rows} <= {task}
+            rows = json.loads((root / annotation_file(task, split, "sim")).read_text())
+            assert sum(row["task"] == task for row in rows) == count
+            assert split == "train" or {row["task"] for row in rows} <= {task}
 
 
 def test_every_record_names_a_picture_of_its_size_under_the_root(built):
     root, _ = built
-    for row in json.loads((root / FILES["gripper_det"].format(split="train", source="sim")).read_text()):
+    for row in json.loads((root / annotation_file("gripper_det", "train", "sim")).read_text()):
         assert row["images"].startswith("Generation/image/train/sim/sim_s5_")
         with Image.open(root / row["images"]) as picture:
             assert picture.size == (row["w"], row["h"]) == (196, 112)
@@ -140,6 +144,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         ({"train_episodes": 1, "frames": 1}, "1 frames"),
         ({"train_episodes": 1, "colours": ("red", "mauve")}, "colour 'mauve' is not known"),
         ({"train_episodes": 1, "colours": ("red",)}, "two different ones"),
+        ({"train_episodes": 1, "tasks": ("traj", "juggling")}, "task 'juggling' is not asked"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
@@ -163,5 +168,57 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(tmp_path):
     assert lines[1:] == ["1/2 episodes", "2/2 episodes"]
 
 
-def test_every_task_has_a_file():
-    assert set(FILES) == set(ASKERS)
+def test_every_picture_that_a_record_names_is_there_in_its_size(built):
+    root, _ = built
+    named = 0
+    for file in root.glob("*/meta/*/sim/**/*.json"):
+        for row in json.loads(file.read_text()):
+            pictures = [row["images"]] if isinstance(row["images"], str) else row["images"]
+            for path in pictures:
+                with Image.open(root / path) as picture:
+                    assert picture.size == (row["w"], row["h"])
+            assert row["conversations"][0]["value"].count("<image>") == len(pictures)
+            named += len(pictures)
+    assert named > 500
+
+
+def test_a_chosen_task_is_built_alone_and_is_the_same(built, tmp_path):
+    root, _ = built
+    build(replace(SMALL, tasks=("gripper_det", "trajlang_choice")), tmp_path, workers=1, console=QUIET)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/meta/train/sim/**/*.json"))
+    assert files == [
+        "Generation/meta/train/sim/origin_format/full_single_multi_contact_obj_gripper_det_qa.json",
+        "Understanding/meta/train/sim/trajlang_choice.json",
+    ]
+    assert not (tmp_path / "Task_planning").exists()
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (root / file).read_bytes()
+
+
+def test_every_task_has_a_catalog_entry_for_its_file():
+    catalog = Catalog()
+    for task in ASKERS:
+        for split in ("train", "val"):
+            spec = catalog[f"sim_{task}_{split}"]
+            assert (spec.task, spec.split) == (published_task(task), split)
+            assert spec.annotations == (annotation_file(task, split, "sim"),)
+
+
+# Files as they were before the questions of every task were added, by the same seed: `SMALL`.
+UNCHANGED = {
+    "current_box": "e378bdbfd2803e16",
+    "final_box": "5bb34eba125d8052",
+    "contact_box": "542da180a0b45dfb",
+    "gripper_det": "3f5c503cd1650716",
+    "contact_point": "11a9aa2dbcc7bf07",
+    "traj": "1a2bbe1217ae8486",
+    "traj_wo_init_pos": "c958ff7e178f2fec",
+    "grounding": "191a545910080ac3",
+    "naming": "849a73b630f8d5cc",
+}
+
+
+@pytest.mark.parametrize("task", UNCHANGED)
+def test_the_files_the_demo_learns_from_stay_as_they_were(built, task):
+    content = (built[0] / annotation_file(task, "train", "sim")).read_bytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == UNCHANGED[task]

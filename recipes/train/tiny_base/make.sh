@@ -18,7 +18,7 @@ texts=()
 for task in grounding naming current_box gripper_det contact_box final_box traj traj_wo_init_pos contact_point; do
     texts+=(--texts-from "sim_${task}_train%20")
 done
-for task in traj_direction_choice contact_decide; do texts+=(--texts-from "sim_${task}_train%40"); done
+for task in traj_direction_words contact_decide; do texts+=(--texts-from "sim_${task}_train%40"); done
 [ -d "$OUT/0" ] || ROBOINTER_DATA="$OUT/data" robointer tiny "$OUT/0" --seed 0 "${texts[@]}"
 
 previous="$OUT/0"

@@ -172,6 +172,9 @@ def build(  # noqa: PLR0913 - one per option
     colours: Annotated[
         str | None, typer.Option("--colours", help="Colours of the objects, such as red,blue; by default all six.")
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Of sim: the questions to ask, such as traj,planning; by default all.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
 ) -> None:
     """Make a dataset of simulated or recorded episodes in the published layout. Run again, it finishes what was left.
@@ -196,6 +199,8 @@ def build(  # noqa: PLR0913 - one per option
     config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
     if colours is not None:
         config = replace(config, colours=tuple(colours.split(",")))
+    if tasks is not None:
+        config = replace(config, tasks=tuple(tasks.split(",")))
     report = build_episodes(config, out, workers=workers, console=console_of(stderr=True))
     table = Table("split", "task", "records", title=f"{report.made} episodes made, {report.reused} found ready")
     for split, counts in report.records.items():

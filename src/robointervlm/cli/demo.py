@@ -89,7 +89,7 @@ def _simulated(settings: DemoSettings) -> None:
     from robointervlm.episodes.build import BuildConfig, build
 
     _say("1/4  Simulating episodes of a robot arm on a tabletop")
-    build(BuildConfig(settings.seed, settings.episodes, settings.held_out), settings.data)
+    build(BuildConfig(settings.seed, settings.episodes, settings.held_out, tasks=tuple(TASKS)), settings.data)
 
 
 def _trained(settings: DemoSettings) -> Path:

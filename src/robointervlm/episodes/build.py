@@ -5,8 +5,6 @@ published files are put together from the shards in episode order. Therefore the
 change nothing, to the byte.
 """
 
-import errno
-import io
 import json
 import multiprocessing
 import os
@@ -28,36 +26,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, ExhaustedError
-from robointervlm.episodes.episode import as_json
-from robointervlm.episodes.questions import records
+from robointervlm.episodes.questions import ASKERS
+from robointervlm.episodes.shards import assemble, png, shard_file, write_episode, write_file
+from robointervlm.episodes.sim.film import film
 from robointervlm.episodes.sim.scene import COLOURS
-from robointervlm.episodes.sim.simulate import SimConfig, simulate
+from robointervlm.episodes.sim.simulate import SimConfig, take
 from robointervlm.episodes.sim.stage import load_mujoco
 
 Split = Literal["train", "val"]
 Result = TypeVar("Result")
 
 # Raised whenever the same seed gives other pictures, labels or questions than before.
-EDITION = 6
+EDITION = 7
 # Validation episodes are numbered from here, so that no seed gives an episode to both sides.
 VAL_START = 1_000_000
 SOURCE = "sim"
-
-_BOX = "Generation/meta/{split}/{source}/origin_format/full_single_multi_contact_obj_"
-FILES: dict[str, str] = {
-    "current_box": _BOX + "current_box_qa.json",
-    "final_box": _BOX + "final_box_qa.json",
-    "contact_box": _BOX + "contact_box_qa.json",
-    "gripper_det": _BOX + "gripper_det_qa.json",
-    "contact_point": _BOX + "contact_point_qa.json",
-    "traj": _BOX + "traj_qa.json",
-    "traj_wo_init_pos": _BOX + "traj_qa_wo_init_pos.json",
-    "traj_direction_choice": "Understanding/meta/{split}/{source}/traj_direction_choice.json",
-    "contact_decide": "Understanding/meta/{split}/{source}/contact_decide.json",
-    "grounding": "Understanding/meta/{split}/{source}/grounding_qa.json",
-    "naming": "Understanding/meta/{split}/{source}/naming_qa.json",
-}
-EPISODES_FILE = "Episodes/meta/{split}/{source}/episodes.jsonl"
+# Whose the questions' wordings are, said in every manifest: they are not the published ones.
+WORDINGS_BY = "robointervlm"
 
 
 @dataclass(frozen=True)
@@ -71,6 +56,7 @@ class BuildConfig:
     frames: int = 6
     failure_share: float = 0.15
     colours: tuple[str, ...] = tuple(COLOURS)
+    tasks: tuple[str, ...] = tuple(ASKERS)
 
     def __post_init__(self) -> None:
         counts = (self.train_episodes, self.val_episodes)
@@ -90,6 +76,8 @@ class BuildConfig:
             raise DataError(f"colour '{unknown[0]}' is not known; objects can be {', '.join(COLOURS)}.")
         if len(set(self.colours)) < 2 or len(set(self.colours)) < len(self.colours):
             raise DataError(f"colours {', '.join(self.colours)}: two different ones at least, each once.")
+        if strange := [task for task in self.tasks if task not in ASKERS]:
+            raise DataError(f"task '{strange[0]}' is not asked; these are: {', '.join(ASKERS)}.")
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -102,6 +90,8 @@ class BuildConfig:
             "frames": self.frames,
             "failure_share": self.failure_share,
             "colours": list(self.colours),
+            "tasks": [task for task in ASKERS if task in self.tasks],
+            "wordings": WORDINGS_BY,
         }
 
 
@@ -140,7 +130,10 @@ def build(
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     run_jobs(partial(make_episode, config, root), missing, root=root, workers=workers, console=console)
-    counts = {split: assemble(root, [n for s, n in jobs if s == split], split) for split in ("train", "val")}
+    counts = {
+        split: assemble(root, [n for s, n in jobs if s == split], split, SOURCE, tasks=config.tasks, empty=True)
+        for split in ("train", "val")
+    }
     counts = {split: count for split, count in counts.items() if count}
     return BuildReport(root, counts, len(missing), len(jobs) - len(missing), time.monotonic() - began)
 
@@ -232,55 +225,14 @@ def _single_threaded_children() -> Iterator[None]:
 
 def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> None:
     """Simulates one episode and writes its pictures, then its shard, which says that it is complete."""
-    episode = simulate(config.seed, number, _sim(config))
+    taken = take(config.seed, number, _sim(config))
     pictures = []
-    for frame in episode.frames:
-        path = f"Generation/image/{split}/{SOURCE}/{episode.id}/{frame.index:03d}.png"
-        png = io.BytesIO()
-        Image.fromarray(np.asarray(frame.picture)).save(png, format="PNG")
-        write_file(root / path, png.getvalue())
+    for frame in taken.episode.frames:
+        path = f"Generation/image/{split}/{SOURCE}/{taken.episode.id}/{frame.index:03d}.png"
+        write_file(root / path, png(Image.fromarray(np.asarray(frame.picture))))
         pictures.append(path)
-    shard = {"episode": as_json(episode, pictures), "records": records(episode, pictures)}
-    write_file(shard_file(root, split, number), json.dumps(shard).encode())
-
-
-def shard_file(root: Path, split: str, number: int) -> Path:
-    return root / ".shards" / split / f"{number:07d}.json"
-
-
-def assemble(root: Path, numbers: list[int], split: str, source: str = SOURCE) -> dict[str, int]:
-    """Puts the published files of a split together; returns the number of records by task."""
-    if not numbers:
-        return {}
-    rows: dict[str, list[str]] = {task: [] for task in FILES}
-    episodes = []
-    for number in numbers:
-        shard = json.loads(shard_file(root, split, number).read_text(encoding="utf-8"))
-        episodes.append(json.dumps(shard["episode"]))
-        for task, made in shard["records"].items():
-            rows[task] += [json.dumps(record) for record in made]
-    for task, lines in rows.items():
-        write_file(
-            root / FILES[task].format(split=split, source=source), ("[\n" + ",\n".join(lines) + "\n]\n").encode()
-        )
-    write_file(root / EPISODES_FILE.format(split=split, source=source), ("\n".join(episodes) + "\n").encode())
-    return {task: len(lines) for task, lines in rows.items()}
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either absent or complete; a repeated write reuses what an interrupted one left."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ExhaustedError(
-                f"no space left while writing {path}; free some and run the same command again."
-            ) from None
-        raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+    scenes = partial(film, taken.scene, taken.motion)
+    write_episode(root, split, number, taken.episode, pictures, film=scenes, tasks=config.tasks)
 
 
 @contextmanager

@@ -85,9 +85,9 @@ class Episode:
     ``palm_point`` is the pixel of the middle of the hand at ``contact_index``, from which the fingers reach.
 
     ``segments`` are the subtasks in order, which together are all time steps. ``movable`` names the things in sight
-    that the instruction might as well have been about, the target among them; ``absent`` such things that are not
-    there. ``quality`` is what annotators said of a kind of label (`gripper_box`: `Primary`); labels of lower quality
-    are not asked about. A recording that does not know one of all these says None, or leaves it empty.
+    that the instruction might as well have been about, the target among them; ``absent`` such as are not there.
+    ``quality`` is what annotators said of a kind of label (`gripper_box`: `Primary`); labels of lower quality are not
+    asked about. A recording that does not know one of all these says None, or leaves it empty.
     """
 
     id: str

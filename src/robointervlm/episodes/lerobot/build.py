@@ -21,15 +21,16 @@ from PIL import Image
 from rich.console import Console
 
 from robointervlm.core.errors import DataError, RefusedError
-from robointervlm.episodes.build import FILES, Split, assemble, claim, run_jobs, shard_file, write_file
-from robointervlm.episodes.episode import Episode, as_json
+from robointervlm.episodes.build import WORDINGS_BY, Split, claim, run_jobs
+from robointervlm.episodes.episode import Episode
+from robointervlm.episodes.layout import annotation_file, published_task
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset
 from robointervlm.episodes.lerobot.mapping import Mapping
-from robointervlm.episodes.lerobot.read import read_episode
-from robointervlm.episodes.questions import records
+from robointervlm.episodes.lerobot.read import pictures_at, read_episode
+from robointervlm.episodes.shards import assemble, shard_file, write_episode, write_file
 
 # Raised whenever the same recording gives other pictures, labels or questions than before.
-EDITION = 1
+EDITION = 2
 PROBLEMS_FILE = "problems.json"
 # At 95 the eye sees no difference; video frames are lossy already.
 _QUALITY = 95
@@ -57,6 +58,7 @@ class LeRobotConfig:
             "frames": self.frames,
             "val_share": self.val_share,
             "mapping": self.mapping.model_dump(mode="json"),
+            "wordings": WORDINGS_BY,
         }
 
 
@@ -143,14 +145,13 @@ def make_episode(config: LeRobotConfig, root: Path, split: str, number: int) -> 
     try:
         recording = read_episode(dataset, listed, config.mapping, camera=camera, frames=config.frames)
         pictures = _write_pictures(recording.episode, root, split)
-        shard = {
-            "episode": as_json(recording.episode, pictures),
-            "records": records(recording.episode, pictures),
-            "warnings": recording.warnings,
-        }
+        write_episode(
+            root, split, number, recording.episode, pictures,
+            film=lambda steps: dict(zip(steps, pictures_at(dataset, listed, list(steps), camera=camera), strict=True)),
+            extra={"warnings": recording.warnings},
+        )  # fmt: skip
     except (DataError, RefusedError) as error:
         return Problem(number, "error", str(error))
-    write_file(shard_file(root, split, number), json.dumps(shard).encode())
     return None
 
 
@@ -175,9 +176,8 @@ def _warnings(root: Path, ready: list[tuple[str, int]]) -> list[Problem]:
 
 def _assembled(config: LeRobotConfig, root: Path, ready: list[tuple[str, int]], split: str) -> dict[str, int]:
     """The number of records by task, those with none left out, after the files of a split are written."""
-    counts = assemble(root, [number for side, number in ready if side == split], split, config.mapping.source)
-    for task in [task for task, count in counts.items() if not count]:
-        (root / FILES[task].format(split=split, source=config.mapping.source)).unlink()
+    numbers = [number for side, number in ready if side == split]
+    counts = assemble(root, numbers, split, config.mapping.source, empty=False)
     return {task: count for task, count in counts.items() if count}
 
 
@@ -188,8 +188,9 @@ def _write_catalog(config: LeRobotConfig, root: Path, counts: dict[str, dict[str
     for split, tasks in counts.items():
         for task in tasks:
             entries[f"{source}_{task}_{split}"] = {
-                "task": task,
-                "annotations": FILES[task].format(split=split, source=source),
+                "task": published_task(task),
+                "annotations": annotation_file(task, split, source),
+                **({"where": {"task": [task]}} if task.startswith("planning") else {}),
                 "split": split,
                 "source": source,
                 **({"licence": config.mapping.licence} if config.mapping.licence else {}),

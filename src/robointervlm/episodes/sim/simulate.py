@@ -1,19 +1,21 @@
 """One simulated episode from one number."""
 
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
-from robointervlm.episodes.episode import Episode, Frame, Skill
+from robointervlm.episodes.episode import Episode, Frame, Segment, Skill
 from robointervlm.episodes.sim import labels
 from robointervlm.episodes.sim.arm import OutOfReachError
-from robointervlm.episodes.sim.motion import Motion, Step
-from robointervlm.episodes.sim.plans import Failure, Plan, draw_failure, draw_plan, push_direction
+from robointervlm.episodes.sim.motion import Motion
+from robointervlm.episodes.sim.plans import Failure, draw_failure, draw_plan, push_direction
 from robointervlm.episodes.sim.render import render
-from robointervlm.episodes.sim.scene import COLOURS, Scene, draw_camera, draw_look, draw_things
+from robointervlm.episodes.sim.scene import COLOURS, GRASPABLE, Scene, draw_camera, draw_look, draw_things
 from robointervlm.episodes.sim.skills import perform
 from robointervlm.episodes.sim.stage import Pose, Stage
 
@@ -36,15 +38,28 @@ class SimConfig:
     colours: tuple[str, ...] = tuple(COLOURS)
 
 
+class Take(NamedTuple):
+    """An episode, and the scene and motion it shows, with which any other moment of it can be shown."""
+
+    episode: Episode
+    scene: Scene
+    motion: Motion
+
+
 def simulate(seed: int, number: int, config: SimConfig) -> Episode:
     """Episode ``number`` of the endless sequence that ``seed`` stands for; always the same for the same arguments."""
+    return take(seed, number, config).episode
+
+
+def take(seed: int, number: int, config: SimConfig) -> Take:
+    """The same episode, with what is needed to show more of it."""
     rng = np.random.default_rng([seed, number])
     skill = SKILLS[rng.choice(len(SKILLS), p=SKILL_SHARES)]
     failure = draw_failure(rng, skill) if rng.random() < config.failure_share else None
     for _ in range(ATTEMPTS):
-        episode = _attempt(rng, skill, failure, config, identity=(seed, number))
-        if episode is not None:
-            return episode
+        taken = _attempt(rng, skill, failure, config, identity=(seed, number))
+        if taken is not None:
+            return taken
     raise DataError(
         f"no {skill} scene found in {ATTEMPTS} attempts for seed {seed}, episode {number}, image {tuple(config.size)}: "
         "use another seed or size, such as 196x112."
@@ -53,7 +68,7 @@ def simulate(seed: int, number: int, config: SimConfig) -> Episode:
 
 def _attempt(
     rng: Generator, skill: Skill, failure: Failure | None, config: SimConfig, *, identity: tuple[int, int]
-) -> Episode | None:
+) -> Take | None:
     camera = draw_camera(rng, config.size)
     containers = 1 if skill == "place" else int(rng.integers(2))
     objects = min(int(rng.integers(3, 5)), len(config.colours))
@@ -67,7 +82,7 @@ def _attempt(
         return None
     chosen = choose_frames(rng, motion, config.frames)
     try:
-        return _film(scene, motion, chosen, config, identity)
+        return Take(_film(scene, motion, chosen, config, identity), scene, motion)
     except OutOfReachError:
         return None
 
@@ -101,12 +116,14 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
     stage, plan = Stage(scene), motion.plan
     frames = tuple(_frame(stage, motion, index) for index in chosen)
     on_target = motion.contact is not None and plan.handled is plan.target
-    contact_points = contact_box = final_box = None
+    contact_points = contact_box = final_box = palm = None
     contact_share = final_share = 0.0
     if on_target and motion.contact is not None:
-        stage.pose(_pose(plan, motion.steps[motion.contact]))
+        stage.pose(pose_of(motion, motion.contact))
         contact_points = labels.finger_contacts(stage, push_direction(scene, plan) if plan.skill == "push" else None)
         contact_box, contact_share = labels.amodal_box(stage, labels.gripper_geoms(stage))
+        across, down = scene.camera.project(stage.palm[None])[0].tolist()
+        palm = (across, down)
     if plan.failure is None:
         stage.place(plan.target.name, motion.steps[-1].thing)
         final_box, final_share = labels.amodal_box(stage, stage.geoms_of(plan.target.name))
@@ -119,16 +136,39 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
         contact_inside_share=contact_share,
         release_index=motion.release if motion.contact is not None else None,
         final_box=final_box, final_inside_share=final_share, steps=len(motion.steps), frames=frames,
+        palm_point=palm, segments=segments(scene, motion),
+        movable=tuple(thing.name for thing in scene.things if not thing.is_container),
+        absent=_absent(scene, config),
     )  # fmt: skip
 
 
-def _pose(plan: Plan, step: Step) -> Pose:
+def segments(scene: Scene, motion: Motion) -> tuple[Segment, ...]:
+    """The motion's subtasks in order, each with the way of the tool centre point during it."""
+    path = scene.camera.project(motion.path)
+    found: list[Segment] = []
+    for (subtask, primitive), steps in groupby(motion.steps, lambda step: (step.subtask, step.primitive)):
+        first = found[-1].last + 1 if found else 0
+        last = first + len(list(steps)) - 1
+        # From where the step before it left the gripper.
+        found.append(Segment(first, last, subtask, primitive, labels.future_trace(path[max(first - 1, 0) : last + 1])))
+    return tuple(found)
+
+
+def _absent(scene: Scene, config: SimConfig) -> tuple[str, ...]:
+    """Every object that the scene might have had besides."""
+    taken = {thing.colour for thing in scene.things}
+    return tuple(f"{colour} {shape}" for colour in config.colours if colour not in taken for shape in GRASPABLE)
+
+
+def pose_of(motion: Motion, index: int) -> Pose:
+    """Where everything is at a time step."""
+    plan, step = motion.plan, motion.steps[index]
     return Pose(step.tcp, step.yaw, step.opening, {plan.handled.name: step.thing})
 
 
 def _frame(stage: Stage, motion: Motion, index: int) -> Frame:
     step = motion.steps[index]
-    stage.pose(_pose(motion.plan, step))
+    stage.pose(pose_of(motion, index))
     picture = render(stage)
     path = stage.scene.camera.project(motion.path[index:])
     names = [thing.name for thing in stage.scene.things]

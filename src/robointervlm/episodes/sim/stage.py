@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 ROOM, ARM, HAND, TIPS, THINGS, ALONE = range(6)
 TABLE_HALF = (0.55, 0.75)
 FLOOR_HEIGHT = -0.7
+# From the hand's frame down to its middle, metres.
+PALM_BELOW_HAND = 0.03
 # Rays end here, metres; nothing in a scene is farther away.
 FARTHEST = 50.0
 
@@ -77,6 +79,12 @@ class Stage:
         self.data.mocap_pos[self._mocap[name]] = position
         self.mujoco.mj_kinematics(self.model, self.data)
         self.mujoco.mj_comPos(self.model, self.data)
+
+    @property
+    def palm(self) -> Array:
+        """The middle of the hand, from which the fingers reach."""
+        hand = self.data.body("hand")
+        return np.asarray(hand.xpos + hand.xmat.reshape(3, 3)[:, 2] * PALM_BELOW_HAND)
 
     def cast(self, origin: Array, directions: Array, groups: tuple[int, ...] | None = None) -> Hits:
         """What unit rays (N, 3) from one origin meet first, of all geoms or of those in some groups only."""
