@@ -212,6 +212,28 @@ def test_muon_leaves_stacks_and_routers_to_adamw():
     assert sum(len(group["params"]) for group in only.param_groups) == 8
 
 
+def test_fused_adamw_takes_the_steps_of_the_plain_one():
+    """Three steps over the same made-up gradients; torch's own plain loop is the reference."""
+    networks = [fresh_model().network for _ in range(2)]
+    freeze(networks[0], ALL)
+    freeze(networks[1], ALL)
+    (fused,), (plain,) = (optimizers(network, RATES) for network in networks)
+    for group in plain.param_groups:
+        group["fused"] = False
+    assert [group["fused"] for group in fused.param_groups] == [True] * len(fused.param_groups)
+    for step in range(3):
+        for network, optimizer in zip(networks, (fused, plain), strict=True):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in network.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+    before = fresh_model().network
+    pairs = zip(networks[0].parameters(), networks[1].parameters(), before.parameters(), strict=True)
+    for one, other, first in pairs:
+        assert not torch.equal(one, first)
+        torch.testing.assert_close(one, other, rtol=2e-6, atol=2e-7)
+
+
 def test_a_dense_model_has_no_row_for_experts():
     assert [row.part for row in summary(fresh_model().network, RATES)] == ["language", "merger", "vision"]
     assert [row.part for row in summary(with_experts(), RATES)] == ["language", "merger", "vision", "experts"]
