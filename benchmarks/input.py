@@ -203,8 +203,8 @@ def compare(kind: Kind, folder: Path, processor: Qwen2_5_VLProcessor, samples: i
     rates = timed(ways, len(entries), rounds)
     kilobytes = (folder / paths[0]).stat().st_size / 1000
     print(
-        f"{kind.pictures} of {kind.width}x{kind.height} (JPEG of {kilobytes:.0f} kB), {kind.questions} questions on the "
-        f"same, {len(entries)} samples a round:"
+        f"{kind.pictures} of {kind.width}x{kind.height} (JPEG of {kilobytes:.0f} kB), {kind.questions} questions on "
+        f"the same, {len(entries)} samples a round:"
     )
     for way, found in rates.items():
         ratios = [one / other for one, other in zip(found, rates["transformers"], strict=True)]

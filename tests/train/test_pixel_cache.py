@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 import zipfile
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
+from robointervlm.data.episode_frames import EpisodeFrame
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl.pictures import PixelLimits, patches
@@ -80,6 +82,23 @@ def test_the_same_picture_in_another_place_or_in_an_archive_is_kept_once(tmp_pat
     for path in ("a.png", "b.png", "all.zip/deep/c.png"):
         cache.cut(ImageRef(ref.root, path), LIMITS)
     assert cache.counts() == PixelCounts(found=2, kept=1)
+
+
+def test_a_frame_of_an_episode_is_kept_and_one_with_exchanged_colours_beside_it(tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+    save(tmp_path / "pictures", "a.png")
+    folder = tmp_path / "pictures" / "e"
+    folder.mkdir()
+    with lmdb.open(str(folder / "lmdb"), map_size=2**26) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"0", pickle.dumps((tmp_path / "pictures" / "a.png").read_bytes()))
+    (folder / "meta_info.pkl").write_bytes(pickle.dumps({"keys": {"primary": ["0"]}}))
+    cache, frame = cache_in(tmp_path), EpisodeFrame("e", "primary", 0)
+    for each in (frame, frame._replace(swapped=True)):
+        ref = ImageRef(tmp_path / "pictures", str(each))
+        made = patches(images.load(ref), LIMITS)[0]
+        assert np.array_equal(cache.cut(ref, LIMITS).patches, made)
+        assert np.array_equal(cache.cut(ref, LIMITS).patches, made)
+    assert cache.counts() == PixelCounts(found=2, kept=2)
 
 
 def test_a_changed_picture_and_other_limits_are_kept_beside_the_first(tmp_path):

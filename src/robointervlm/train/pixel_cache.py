@@ -135,7 +135,7 @@ class PixelCache:
     def _found(self, path: Path, digest: str) -> Cut | None:
         """What the file holds; None if it is not there, or damaged, which is counted."""
         try:
-            content = path.read_bytes()
+            content = np.fromfile(path, dtype=np.uint8)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -226,17 +226,20 @@ def _headed(digest: str, made: Cut) -> bytes:
     return _HEADER.pack(_MAGIC, *numbers, _checksum(digest, numbers, body)) + body
 
 
-def _parsed(content: bytes, digest: str) -> Cut | None:
+def _parsed(content: NDArray[np.uint8], digest: str) -> Cut | None:
     """What a file holds; None if it is not whole, or that of another picture."""
     if len(content) < _HEADER.size:
         return None
-    magic, *numbers, checksum = _HEADER.unpack_from(content)
-    body = memoryview(content)[_HEADER.size :]
+    magic, *numbers, checksum = _HEADER.unpack_from(content.data)
+    body = content[_HEADER.size :]
     width, height, rows, columns = numbers
-    if magic != _MAGIC or len(body) != rows * columns * _PATCH_BYTES or checksum != _checksum(digest, numbers, body):
+    if (
+        magic != _MAGIC
+        or len(body) != rows * columns * _PATCH_BYTES
+        or checksum != _checksum(digest, numbers, body.data)
+    ):
         return None
-    values = np.frombuffer(body, dtype=np.uint8).reshape(rows * columns, _PATCH_BYTES)
-    return Cut(ImageSize(width, height), values, Grid(1, rows, columns))
+    return Cut(ImageSize(width, height), body.reshape(rows * columns, _PATCH_BYTES), Grid(1, rows, columns))
 
 
 def _checksum(digest: str, numbers: Sequence[int], body: bytes | memoryview) -> int:
