@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,21 +185,21 @@ def compare(kind: Kind, folder: Path, processor: Qwen2_5_VLProcessor, samples: i
     conversations = [messages_of(entry, folder) for entry in entries]
     refuse_other(process(processor, conversations[0]), feed([(0, 0)]).batch)
     kept = replace(feed, pixels=PixelCache.opened(folder / "kept", 10))
-    numbers = range(len(entries))
-    ways: dict[str, Callable[[], Any]] = {
-        "transformers": lambda: [process(processor, each) for each in conversations],
-        "alone": lambda: [feed([(0, index)]) for index in numbers],
-        "alone, normalised": lambda: [feed([(0, index)]).batch.patches_PC for index in numbers],
-        "alone, kept pixels": lambda: [kept([(0, index)]) for index in numbers],
-        "alone, kept, normalised": lambda: [kept([(0, index)]).batch.patches_PC for index in numbers],
+    numbers = [[(0, index)] for index in range(len(entries))]
+    ways: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {
+        "transformers": (lambda each: process(processor, each), conversations),
+        "alone": (feed, numbers),
+        "alone, normalised": (lambda each: feed(each).batch.patches_PC, numbers),
+        "alone, kept pixels": (kept, numbers),
+        "alone, kept, normalised": (lambda each: kept(each).batch.patches_PC, numbers),
     }
     stamps = lengths_of(feed, BatchSection(pack="shared"))[1]
     rows = [
         (Group(0, tuple(range(first, first + kind.questions))),) for first in range(0, len(entries), kind.questions)
     ]
     for title, load in (("packed", PackedFeed(feed, stamps)), ("packed, kept pixels", PackedFeed(kept, stamps))):
-        ways[title] = lambda load=load: [load(row) for row in rows]
-        ways[f"{title}, normalised"] = lambda load=load: [load(row).batch.patches_PC for row in rows]
+        ways[title] = load, rows
+        ways[f"{title}, normalised"] = (lambda row, load=load: load(row).batch.patches_PC), rows
     rates = timed(ways, len(entries), rounds)
     kilobytes = (folder / paths[0]).stat().st_size / 1000
     print(
@@ -228,15 +228,18 @@ def refuse_other(theirs: Any, ours: Any) -> None:
         raise SystemExit("the two ways do not make the same input; the comparison would mean nothing")
 
 
-def timed(ways: dict[str, Callable[[], Any]], samples: int, rounds: int) -> dict[str, list[float]]:
+def timed(
+    ways: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]], samples: int, rounds: int
+) -> dict[str, list[float]]:
     """Samples per second of the processor's own time, whatever else runs, of each way in each round; the first round
     warms up.
     """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
-        for name, way in ways.items():
+        for name, (way, items) in ways.items():
             started = time.process_time()
-            way()
+            for item in items:
+                way(item)
             if turn:
                 rates[name].append(samples / (time.process_time() - started))
     return rates
