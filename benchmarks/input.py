@@ -5,7 +5,9 @@
 
 Without --records: samples per second of CPU time on one core (the process binds itself to one). Ours is the whole way
 of a training sample: read its record, decode, resize and cut its pictures, tokenise, label, find the positions, make a
-batch. Theirs is `processor.apply_chat_template(messages, tokenize=True)` for one sample after the other, on records
+batch; each sample alone, or the questions on the same pictures in one row (`batch.pack=shared`), without and with
+pixels that are kept already (`data.pixel_cache`). Theirs is
+`processor.apply_chat_template(messages, tokenize=True)` for one sample after the other, on records
 that are in memory already, without labels and positions; it needs torchvision, which its processor is built on. Rounds
 take turns.
 --processor is a folder with the real tokenizer.json and chat_template.jinja; a small tokenizer stands in otherwise.
@@ -26,9 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,17 +50,25 @@ from robointervlm.models.tiny import tiny_tokenizer
 from robointervlm.train.feed import Feed
 from robointervlm.train.measures import lengths_of
 from robointervlm.train.packing import PackedFeed
+from robointervlm.train.pixel_cache import PixelCache
 from robointervlm.train.recipe import AugmentSection, BatchSection
-from robointervlm.train.rows import rows_of
+from robointervlm.train.rows import Group, rows_of
 
 WORDS = "The robot arm has moved the red cup to the left of the table and now holds the blue bowl over the drawer. "
 QUESTION = f"{WORDS * 3}What is the next step?"
 ANSWER = "Put the blue bowl into the drawer and close it."
-KINDS = {
-    "one picture of 320x180": (320, 180, 1),
-    "one picture of 640x480": (640, 480, 1),
-    "8 of 320x180": (320, 180, 8),
-}
+
+
+class Kind(NamedTuple):
+    """Samples on `pictures` pictures each, so many `questions` on the same ones."""
+
+    width: int
+    height: int
+    pictures: int
+    questions: int
+
+
+KINDS = (Kind(320, 180, 1, 6), Kind(640, 480, 1, 6), Kind(320, 180, 8, 10))
 
 
 def tokenizer_of(folder: Path | None) -> PreTrainedTokenizerFast:
@@ -154,39 +165,59 @@ def throughput(processor_folder: Path | None, samples: int, rounds: int) -> None
     image_processor = type(processor.image_processor).__name__
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__} ({image_processor}), "
-        f"{platform.machine()}, one core, {samples} samples a round, {rounds} rounds"
+        f"{platform.machine()}, one core, {rounds} rounds"
     )
-    for name, (width, height, count) in KINDS.items():
+    for kind in KINDS:
         with tempfile.TemporaryDirectory() as made:
-            folder = Path(made)
-            paths = save_pictures(folder / "frames", 2 * samples, width, height)
-            entries = [record(index, (paths * 2)[index : index + count], width, height) for index in range(samples)]
-            (folder / "a.json").write_text(json.dumps(entries))
-            feed = feed_of(Mixture([dataset(folder / "a.json")]), tokenizer)
-            conversations = [messages_of(entry, folder) for entry in entries]
+            compare(kind, Path(made), processor, samples, rounds)
 
-            def theirs(index: int, conversations: list[Any] = conversations) -> Any:
-                return processor.apply_chat_template(
-                    conversations[index], tokenize=True, return_dict=True, return_tensors="pt"
-                )
 
-            def ours(index: int, feed: Feed = feed) -> Any:
-                return feed([(0, index)]).batch
+def compare(kind: Kind, folder: Path, processor: Qwen2_5_VLProcessor, samples: int, rounds: int) -> None:
+    """Print samples per second of each way for one kind of sample; `samples` is rounded up to whole groups."""
+    groups = -(-samples // kind.questions)
+    paths = save_pictures(folder / "frames", groups + kind.pictures - 1, kind.width, kind.height)
+    entries = [
+        record(index, paths[index // kind.questions :][: kind.pictures], kind.width, kind.height)
+        for index in range(groups * kind.questions)
+    ]
+    (folder / "a.json").write_text(json.dumps(entries))
+    feed = feed_of(Mixture([dataset(folder / "a.json")]), processor.tokenizer)
+    conversations = [messages_of(entry, folder) for entry in entries]
+    refuse_other(process(processor, conversations[0]), feed([(0, 0)]).batch)
+    kept = replace(feed, pixels=PixelCache.opened(folder / "kept", 10))
+    numbers = [[(0, index)] for index in range(len(entries))]
+    ways: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {
+        "transformers": (lambda each: process(processor, each), conversations),
+        "alone": (feed, numbers),
+        "alone, normalised": (lambda each: feed(each).batch.patches_PC, numbers),
+        "alone, kept pixels": (kept, numbers),
+        "alone, kept, normalised": (lambda each: kept(each).batch.patches_PC, numbers),
+    }
+    stamps = lengths_of(feed, BatchSection(pack="shared"))[1]
+    rows = [
+        (Group(0, tuple(range(first, first + kind.questions))),) for first in range(0, len(entries), kind.questions)
+    ]
+    for title, load in (("packed", PackedFeed(feed, stamps)), ("packed, kept pixels", PackedFeed(kept, stamps))):
+        ways[title] = load, rows
+        ways[f"{title}, normalised"] = (lambda row, load=load: load(row).batch.patches_PC), rows
+    rates = timed(ways, len(entries), rounds)
+    kilobytes = (folder / paths[0]).stat().st_size / 1000
+    print(
+        f"{kind.pictures} of {kind.width}x{kind.height} (JPEG of {kilobytes:.0f} kB), {kind.questions} questions on "
+        f"the same, {len(entries)} samples a round:"
+    )
+    for way, found in rates.items():
+        ratios = [one / other for one, other in zip(found, rates["transformers"], strict=True)]
+        print(
+            f"  {way:<31} {statistics.median(found):7.1f} samples/s ({min(found):.1f}-{max(found):.1f})  "
+            f"{statistics.median(ratios):5.2f}x ({min(ratios):.2f}-{max(ratios):.2f})",
+            flush=True,
+        )
 
-            def normalised(index: int, feed: Feed = feed) -> Any:
-                return feed([(0, index)]).batch.patches_PC
 
-            refuse_other(theirs(0), ours(0))
-            rates = timed({"transformers": theirs, "ours": ours, "ours, normalised": normalised}, samples, rounds)
-            kilobytes = (folder / paths[0]).stat().st_size / 1000
-            print(f"{name} (JPEG of {kilobytes:.0f} kB):")
-            base = rates["transformers"]
-            for way, found in rates.items():
-                ratios = [one / other for one, other in zip(found, base, strict=True)]
-                print(
-                    f"  {way:<17} {statistics.median(found):7.1f} samples/s ({min(found):.1f}-{max(found):.1f})  "
-                    f"{statistics.median(ratios):5.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
-                )
+def process(processor: Qwen2_5_VLProcessor, messages: list[dict[str, Any]]) -> Any:
+    """What transformers makes of one sample."""
+    return processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
 
 
 def refuse_other(theirs: Any, ours: Any) -> None:
@@ -197,16 +228,18 @@ def refuse_other(theirs: Any, ours: Any) -> None:
         raise SystemExit("the two ways do not make the same input; the comparison would mean nothing")
 
 
-def timed(ways: dict[str, Callable[[int], Any]], samples: int, rounds: int) -> dict[str, list[float]]:
+def timed(
+    ways: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]], samples: int, rounds: int
+) -> dict[str, list[float]]:
     """Samples per second of the processor's own time, whatever else runs, of each way in each round; the first round
     warms up.
     """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
-        for name, way in ways.items():
+        for name, (way, items) in ways.items():
             started = time.process_time()
-            for index in range(samples):
-                way(index)
+            for item in items:
+                way(item)
             if turn:
                 rates[name].append(samples / (time.process_time() - started))
     return rates

@@ -141,6 +141,13 @@ CONFIGURATIONS = {
         *(1, 2),
         ["batch.pack=shared", "batch.max_tokens=220", "run.epochs=4", "data.workers=2"],
     ),
+    "one process, packed, two loaders, kept pixels": (
+        *(1, 2),
+        [
+            *("batch.pack=shared", "batch.max_tokens=220", "run.epochs=4", "data.workers=2", "augment.crop_min=1"),
+            "data.pixel_cache=RUN-pixels",
+        ],
+    ),
     "two processes": (2, 3, ["batch.per_device=1", "run.epochs=4"]),
     "two processes, packed": (2, 2, ["batch.pack=shared", "batch.max_tokens=220", "run.epochs=8"]),
 }
@@ -155,7 +162,8 @@ def test_a_run_killed_again_and_again_is_the_run_that_was_never_killed(nursery, 
 
     def arguments(run: Path) -> list[str]:
         more = ["mixture=[boxes%50]", f"run.save_every={SAVE_EVERY}", "augment.crop_min=0.8", "run.max_steps=null"]
-        return train_arguments(tiny_folder, catalog, run, *more, *settings)
+        own = [setting.replace("RUN", str(run)) for setting in settings]
+        return train_arguments(tiny_folder, catalog, run, *more, *own)
 
     for child in start(nursery, arguments(tmp_path / "whole"), ranks, ("", "")[:ranks]):
         assert child.wait() == 0, child.output

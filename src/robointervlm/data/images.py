@@ -16,7 +16,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +66,7 @@ def load(ref: ImageRef) -> Picture:
 
     Raises `DataError` if it is missing or damaged, `RefusedError` if it is too large or not a picture of the root.
     """
-    frame = EpisodeFrame.read(ref.path)
-    with _opened(ref) as image:
-        picture = _rgb(image)
-    return np.ascontiguousarray(picture[..., ::-1]) if frame is not None and frame.swapped else picture
+    return StoredPicture.read(ref).decoded()
 
 
 def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
@@ -77,15 +74,46 @@ def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
 
     The file is opened once and not decoded. Raises as `load` does.
     """
-    file, place = _stored(ref)
-    with file:
-        content = file.read()
-    digest = hashlib.sha256(content)
-    frame = EpisodeFrame.read(ref.path)
-    if frame is not None and frame.swapped:
-        digest.update(b"bgr")  # the same bytes are another picture then
-    with _checked(io.BytesIO(content), place) as image:
-        return digest.hexdigest(), ImageSize(*image.size)
+    stored = StoredPicture.read(ref)
+    return stored.digest(), stored.size()
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture's encoded bytes, read once, and what to call their place; `swapped`: red and blue change places."""
+
+    content: bytes
+    place: str
+    swapped: bool
+
+    @classmethod
+    def read(cls, ref: ImageRef) -> StoredPicture:
+        """The bytes, not looked into. Raises `DataError` if they are missing, `RefusedError` if they are too many."""
+        file, place = _stored(ref)
+        frame = EpisodeFrame.read(ref.path)
+        try:
+            with file:
+                return cls(file.read(), place, frame is not None and frame.swapped)
+        except OSError as error:
+            raise DataError(f"picture {place} cannot be read: {error.strerror or error}.") from error
+
+    def digest(self) -> str:
+        """A hash of the picture, equal for the same one in different places."""
+        digest = hashlib.sha256(self.content)
+        if self.swapped:
+            digest.update(b"bgr")  # the same bytes are another picture then
+        return digest.hexdigest()
+
+    def size(self) -> ImageSize:
+        """The stored size, from the header. Raises as `load` does."""
+        with _checked(io.BytesIO(self.content), self.place) as image:
+            return ImageSize(*image.size)
+
+    def decoded(self) -> Picture:
+        """The picture as `load` describes it."""
+        with _checked(io.BytesIO(self.content), self.place) as image:
+            picture = _rgb(image)
+        return np.ascontiguousarray(picture[..., ::-1]) if self.swapped else picture
 
 
 @contextmanager

@@ -17,11 +17,12 @@ import torch
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.prompt import Message, Picture
-from robointervlm.core.sample import Sample, Turn
+from robointervlm.core.sample import ImageRef, Sample, Turn
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.augment import augmented
+from robointervlm.train.pixel_cache import Cut, Loaded, PixelCache, PixelCounts, cut
 from robointervlm.train.recipe import AugmentSection, TrainRecipe
 from robointervlm.train.supervision import model_space, taught
 from robointervlm.train.workers import naming_lost_workers
@@ -46,6 +47,7 @@ class MicroBatch:
     batch: Batch
     bad: list[Bad]
     too_long: list[Bad]
+    pixels: PixelCounts = PixelCounts()
 
 
 class Plan:
@@ -101,6 +103,7 @@ class Feed:
     augment: AugmentSection
     seed: int
     max_tokens: int
+    pixels: PixelCache | None = None
 
     def __call__(self, wanted: Sequence[tuple[int, int]]) -> MicroBatch:
         ids: list[str] = []
@@ -118,7 +121,8 @@ class Feed:
                 too_long.append(Bad(sample_id, str(error)))
             except RoboInterError as error:
                 bad.append(Bad(sample_id, str(error)))
-        return MicroBatch(ids, self.encoder.batch(encoded) if encoded else self.encoder.blank(), bad, too_long)
+        batch = self.encoder.batch(encoded) if encoded else self.encoder.blank()
+        return MicroBatch(ids, batch, bad, too_long, self.pixel_counts())
 
     def usual_lengths(self) -> list[float]:
         """The mean number of tokens of the first samples of each dataset of the mixture; 0 where none is readable."""
@@ -134,8 +138,32 @@ class Feed:
     def example(self, index: int) -> tuple[tuple[Turn, ...], list[Picture], Encoded]:
         """A sample as the model will first meet it: the turns in pixels, the pictures, the tokens."""
         sample = self.mixture[index]
-        turns, pictures = self._varied(sample, 0, index)
+        pictures = [images.load(reference) for reference in sample.images]
+        refuse_other_size(sample, pictures)
+        turns = sample.turns
+        if self._varies(sample.images):
+            turns, pictures[0] = self._varied(sample, pictures[0], 0, index)
         return turns, pictures, self._tokens(sample, turns, pictures)
+
+    def loaded(self, references: Sequence[ImageRef]) -> list[Loaded]:
+        """The pictures of a sample: as they are, if they are to be varied, and cut already otherwise."""
+        if self.pixels is not None and not self._varies(references):
+            return [self.pixels.cut(reference, self.encoder.limits) for reference in references]
+        pictures = [images.load(reference) for reference in references]
+        return list(pictures) if self._varies(references) else [cut(each, self.encoder.limits) for each in pictures]
+
+    def same_in_each_epoch(self) -> set[ImageRef]:
+        """The places of all pictures of the mixture that are never varied, which are those worth keeping."""
+        found: set[ImageRef] = set()
+        for index in range(len(self.mixture)):
+            with suppress(RoboInterError):
+                sample = self.mixture[index]
+                found.update(() if self._varies(sample.images) else sample.images)
+        return found
+
+    def pixel_counts(self) -> PixelCounts:
+        """What the cache of pixels did in this process since it was asked last."""
+        return PixelCounts() if self.pixels is None else self.pixels.counts()
 
     def refuse_too_long(self, tokens: int) -> None:
         """Raise `TooLongError` for a sample of more tokens than the recipe allows."""
@@ -151,30 +179,36 @@ class Feed:
         return taught(sample.task, turns, space)
 
     def _encoded(self, sample: Sample, epoch: int, index: int) -> Encoded:
-        encoded = self._tokens(sample, *self._varied(sample, epoch, index))
+        loaded, turns = self.loaded(sample.images), sample.turns
+        refuse_other_size(sample, loaded)
+        if len(loaded) == 1 and not isinstance(loaded[0], Cut):
+            turns, loaded[0] = self._varied(sample, loaded[0], epoch, index)
+        encoded = self._tokens(sample, turns, loaded)
         self.refuse_too_long(len(encoded.ids))
         return encoded
 
-    def _tokens(self, sample: Sample, turns: tuple[Turn, ...], pictures: list[Picture]) -> Encoded:
-        size = picture_size(pictures[0]) if pictures else None
-        return self.encoder.encode(self.messages(sample, turns, size), pictures)
+    def _tokens(self, sample: Sample, turns: tuple[Turn, ...], loaded: Sequence[Loaded]) -> Encoded:
+        cuts = [cut(each, self.encoder.limits) for each in loaded]
+        grids = [each.grid for each in cuts]
+        tokens = self.encoder.chat.supervised(self.messages(sample, turns, cuts[0].size if cuts else None), grids)
+        return Encoded(tokens.ids, tokens.labels, [each.patches for each in cuts], grids)
 
-    def _varied(self, sample: Sample, epoch: int, index: int) -> tuple[tuple[Turn, ...], list[Picture]]:
-        pictures = [images.load(reference) for reference in sample.images]
-        refuse_other_size(sample, pictures)
-        if len(pictures) != 1:
-            return sample.turns, pictures
+    def _varies(self, references: Sequence[ImageRef]) -> bool:
+        """Whether a sample with these pictures looks different in each epoch."""
+        return len(references) == 1 and (self.augment.crop_min < 1 or self.augment.brightness > 0)
+
+    def _varied(self, sample: Sample, picture: Picture, epoch: int, index: int) -> tuple[tuple[Turn, ...], Picture]:
         random = np.random.default_rng([self.seed, epoch, index])
-        picture, turns = augmented(pictures[0], sample.turns, self.augment, random)
-        return turns, [picture]
+        varied, turns = augmented(picture, sample.turns, self.augment, random)
+        return turns, varied
 
 
-def picture_size(picture: Picture) -> ImageSize:
-    """The size of a picture in memory."""
-    return ImageSize(picture.shape[1], picture.shape[0])
+def picture_size(picture: Loaded) -> ImageSize:
+    """The stored size of a picture in memory."""
+    return picture.size if isinstance(picture, Cut) else ImageSize(picture.shape[1], picture.shape[0])
 
 
-def refuse_other_size(sample: Sample, pictures: Sequence[Picture]) -> None:
+def refuse_other_size(sample: Sample, pictures: Sequence[Loaded]) -> None:
     """Raise `DataError` if the first picture is not as large as the annotation says."""
     if pictures and sample.size is not None and picture_size(pictures[0]) != sample.size:
         raise DataError(

@@ -32,6 +32,7 @@ from robointervlm.train.feed import Feed, Load, MicroBatch, Plan
 from robointervlm.train.measures import lengths_of
 from robointervlm.train.optimizer import let_learn, summary
 from robointervlm.train.packing import PackedFeed, PackedPlan
+from robointervlm.train.pixel_cache import room_for
 from robointervlm.train.progress import duration, short
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.rows import Lengths
@@ -101,6 +102,7 @@ class Forecast:
             "longest": self._longest(),
             "datasets": self._datasets(),
             "sharing": self._sharing(),
+            "pixel_cache": self._pixel_cache(),
             "parameters": [vars(row) for row in summary(self.model.network, recipe.optim)],
             "memory": self._memory(max((each[0] for each in batches), default=0)),
         }
@@ -160,6 +162,17 @@ class Forecast:
             "tokens_alone": int(self.lengths.tokens.sum()),
             "pictures": sum(pictures[group.samples[0]] for row in rows for group in row),
             "pictures_alone": sum(pictures.values()),
+        }
+
+    def _pixel_cache(self) -> dict[str, int] | None:
+        """How many pictures would be kept, by their places, and how many bytes their pixels take at most."""
+        if self.recipe.data.pixel_cache is None:
+            return None
+        kept = self.feed.same_in_each_epoch()
+        return {
+            "pictures": len(kept),
+            "bytes": room_for(kept, self.model.encoder.limits),
+            "limit": int(self.recipe.data.pixel_cache_gb * 1e9),
         }
 
     def _pictures(self, index: int) -> int:
@@ -293,6 +306,11 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     if record["too_long"]:
         what = "are left out" if record["too_long_means"] == "drop" else "STOP the training (batch.too_long=error)"
         yield f"{record['too_long']:,} samples are longer than batch.max_tokens={record['max_tokens']:,} and {what}"
+    if cache := record["pixel_cache"]:
+        yield (
+            f"kept pixels: up to {cache['bytes'] / 1e9:.2f} GB for {cache['pictures']:,} pictures; "
+            f"data.pixel_cache_gb={cache['limit'] / 1e9:g}"
+        )
     if sharing := record["sharing"]:
         saved = 1 - sharing["tokens"] / max(1, sharing["tokens_alone"])
         yield (

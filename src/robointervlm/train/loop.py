@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -33,6 +35,7 @@ from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.non_finite import non_finite
 from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
 from robointervlm.train.packing import packing
+from robointervlm.train.pixel_cache import PixelCache, PixelCounts
 from robointervlm.train.progress import Rates
 from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
@@ -86,6 +89,7 @@ class Training:
     engine: Engine = field(init=False)
     step: int = 0
     counts: Counts = field(default_factory=Counts)
+    pixels: PixelCounts = PixelCounts()
     after_save: AfterSave = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +99,10 @@ class Training:
         if recipe.run.gradient_checkpointing:
             network: Any = self.model.network
             network.activation_checkpointing_enable({"use_reentrant": False})
-        self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
+        cache = recipe.data.pixel_cache
+        pixels = None if cache is None else PixelCache.opened(cache, recipe.data.pixel_cache_gb)
+        limit = recipe.batch.max_tokens
+        self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
         processes = self.accelerator.num_processes
         if recipe.batch.pack == "none":
             self.load, self.plan = self.feed, Plan(self.mixture, recipe, processes, self.feed.usual_lengths())
@@ -157,7 +164,7 @@ class Training:
             workers=workers,
             timeout=recipe.data.timeout_seconds,
         )
-        with self._watch(stop) as watch:
+        with self._watch(stop) as watch, self._telling_of_pixels():
             while self.step < self.plan.steps:
                 watch.ask(self.step, self.engine.module)
                 started, before = time.perf_counter(), self.counts
@@ -190,6 +197,17 @@ class Training:
             validating = Validating.begun(validation, recipe.run.dir)
         lr = {row.part: row.lr for row in self.parts if row.lr is not None}
         return Watch(recipe, self.accelerator, self.plan.steps, self.step, lr, self.after_save, validating, stop)
+
+    @contextmanager
+    def _telling_of_pixels(self) -> Iterator[None]:
+        """Says what the cache of pixels was good for, once the steps in between are done."""
+        yield
+        if self.feed.pixels is not None:
+            found, kept, damaged, left_out = self.pixels
+            logger.info(
+                "kept pixels in %s: %d pictures found, %d made and kept, %d made and not kept; %d found were damaged",
+                *(self.feed.pixels.folder, found, kept, left_out, damaged),
+            )
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
@@ -228,6 +246,8 @@ class Training:
         self.sample_log.write(self.step + 1, micro_batches)
         bad = [each for micro in micro_batches for each in micro.bad]
         too_long = [each for micro in micro_batches for each in micro.too_long]
+        for micro in micro_batches:
+            self.pixels = self.pixels.plus(micro.pixels)
         for each in bad + too_long:
             logger.warning("left out sample %s: %s", each.id, each.reason)
         totals = self._over_all(

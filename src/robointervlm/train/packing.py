@@ -12,17 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RoboInterError
-from robointervlm.core.prompt import Picture
 from robointervlm.core.sample import Sample
-from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.encoder import Encoded
 from robointervlm.models.qwen2_5_vl.packed import packed
 from robointervlm.train.augment import augmented_together
 from robointervlm.train.feed import Bad, Feed, MicroBatch, TooLongError, refuse_other_size
 from robointervlm.train.measures import lengths_of, stamp
+from robointervlm.train.pixel_cache import Cut, Loaded, cut
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.rows import Group, Lengths, Row, Rows, rows_of
 
@@ -136,18 +134,19 @@ class PackedFeed:
         groups = [encoded for group in wanted if (encoded := self._encoded(group, micro))]
         if groups:
             micro.batch = packed(encoder, groups)
+        micro.pixels = self.feed.pixel_counts()
         return micro
 
     def _encoded(self, group: Group, micro: MicroBatch) -> list[Encoded]:
         """The samples that can be used; the others, and the ids of these, are noted in `micro`."""
-        samples, pictures = self._loaded(group, micro.bad)
+        samples, loaded = self._loaded(group, micro.bad)
         turns = [sample.turns for sample in samples]
-        if samples and len(pictures) == 1:
+        if samples and len(loaded) == 1 and not isinstance(loaded[0], Cut):
             random = np.random.default_rng([self.feed.seed, group.epoch, group.samples[0]])
-            picture, turns = augmented_together(pictures[0], turns, self.feed.augment, random)
-            pictures = [picture]
-        size = ImageSize(pictures[0].shape[1], pictures[0].shape[0]) if pictures else None
-        patches, grids = self.feed.encoder.pixels(pictures)
+            loaded[0], turns = augmented_together(loaded[0], turns, self.feed.augment, random)
+        cuts = [cut(each, self.feed.encoder.limits) for each in loaded]
+        size = cuts[0].size if cuts else None
+        patches, grids = [each.patches for each in cuts], [each.grid for each in cuts]
         found = []
         for sample, conversation in zip(samples, turns, strict=True):
             try:
@@ -162,10 +161,10 @@ class PackedFeed:
                 micro.ids.append(sample.id)
         return found
 
-    def _loaded(self, group: Group, bad: list[Bad]) -> tuple[list[Sample], list[Picture]]:
+    def _loaded(self, group: Group, bad: list[Bad]) -> tuple[list[Sample], list[Loaded]]:
         """The readable samples of a group and their pictures, decoded once: the same for all of them."""
         samples: list[Sample] = []
-        pictures: list[Picture] | None = None
+        loaded: list[Loaded] | None = None
         for index in group.samples:
             sample_id = f"#{index}"
             try:
@@ -173,13 +172,13 @@ class PackedFeed:
                 sample_id = sample.id
                 if self.stamps[index] != stamp(sample):
                     raise DataError("its pictures changed since they were measured; start again.")
-                if pictures is None:
-                    pictures = [images.load(reference) for reference in sample.images]
-                refuse_other_size(sample, pictures)
+                if loaded is None:
+                    loaded = self.feed.loaded(sample.images)
+                refuse_other_size(sample, loaded)
                 samples.append(sample)
             except RoboInterError as error:
                 bad.append(Bad(sample_id, str(error)))
-        return samples, pictures or []
+        return samples, loaded or []
 
 
 def packing(feed: Feed, recipe: TrainRecipe, processes: int) -> tuple[PackedFeed, PackedPlan]:

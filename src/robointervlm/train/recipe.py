@@ -57,6 +57,10 @@ class DataSection(_Section):
     catalog: tuple[Path, ...] = Field(default=(), description="more folders or files of dataset entries")
     workers: int | None = Field(default=None, ge=0, description="loading processes per rank; 0 on a CPU, 4 on a GPU")
     timeout_seconds: float = Field(default=60, gt=0, description="how long the loading processes may give nothing")
+    pixel_cache: Path | None = Field(
+        default=None, description="a folder to keep decoded and cut pictures in; off if none"
+    )
+    pixel_cache_gb: float = Field(default=100, gt=0, description="most that this folder may hold")
     max_bad_rate: float = Field(default=0.01, ge=0, le=1, description="stop when more samples than this fail to load")
 
 

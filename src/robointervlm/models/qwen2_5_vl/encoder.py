@@ -195,7 +195,8 @@ def vision(samples: Sequence[Encoded]) -> tuple[Tensor | None, Tensor | None]:
     if not all_patches:
         return None, None
     grids = [grid for sample in samples for grid in sample.grids]
-    return torch.from_numpy(np.concatenate(all_patches)), torch.tensor(grids, dtype=torch.long)
+    pixels_PC = all_patches[0] if len(all_patches) == 1 else np.concatenate(all_patches)
+    return torch.from_numpy(pixels_PC), torch.tensor(grids, dtype=torch.long)
 
 
 def normalised(pixels_PC: Tensor) -> Tensor:  # noqa: N803 - a tensor, with the suffix of its shape
