@@ -24,6 +24,7 @@ from robointervlm.episodes.assemble import Assembly
 from robointervlm.episodes.build import BuildConfig, build
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, read_mapping
 from robointervlm.episodes.lerobot.source import LeRobotConfig
+from robointervlm.episodes.ray_cluster import cluster
 from robointervlm.episodes.recorded import build_recorded
 from robointervlm.episodes.work import Crew, Share, claim
 
@@ -208,20 +209,25 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_ray_makes_the_same_files_and_tells_what_is_wrong(simulated, recordings, recorded, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    # Jobs of this file are found by Ray's processes, too.
+    pytest.importorskip("ray")
+    # Jobs of this folder are found by Ray's processes, too.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     crew = Crew(2, ray="local")
-    build(SMALL, tmp_path / "sim", crew=crew, console=QUIET)
-    assert tree(tmp_path / "sim") == simulated
-    report = build_recorded(recordings, tmp_path / "recorded", crew=crew, console=QUIET)
-    assert (report.made, report.errors) == (5, 1)
-    assert tree(tmp_path / "recorded") == recorded
-    with pytest.raises(DataError, match="episode 2 of train is odd"):
-        crew.run(fail_at_two, [("train", number) for number in range(4)], 4, root=tmp_path, console=QUIET)
-    assert not ray.is_initialized()
+    with cluster("local", 2):  # one for all; it takes long to start
+        build(SMALL, tmp_path / "sim", crew=crew, console=QUIET)
+        assert tree(tmp_path / "sim") == simulated
+        report = build_recorded(recordings, tmp_path / "recorded", crew=crew, console=QUIET)
+        assert (report.made, report.errors) == (5, 1)
+        assert tree(tmp_path / "recorded") == recorded
+        with pytest.raises(DataError, match="episode 2 of train is odd"):
+            crew.run(fail_at_two, [("train", number) for number in range(4)], 4, root=tmp_path, console=QUIET)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_an_address_where_nobody_answers_is_told_at_once(tmp_path, address):
+    pytest.importorskip("ray")
     with pytest.raises(RecipeError, match="no cluster answers"):
-        Crew(2, ray="127.0.0.1:9").run(fail_at_two, [("train", 1)], 1, root=tmp_path, console=QUIET)
+        Crew(2, ray=address).run(fail_at_two, [("train", 1)], 1, root=tmp_path, console=QUIET)
 
 
 @pytest.mark.parametrize("broken_off", [0, 2, 4])

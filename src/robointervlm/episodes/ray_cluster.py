@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from robointervlm.core import errors
@@ -21,59 +25,70 @@ _STORE = 100_000_000
 
 def run_on_ray(make: Make, jobs: Iterable[Job], *, address: str, processes: int, advance: Callable[[], None]) -> None:
     """Makes the episodes of these jobs on the cluster at an address, or on one started for it if that is `local`."""
+    with cluster(address, processes) as ray:
+        try:
+            for row in ray.data.from_arrow(_blocks(jobs)).map(partial(_made, make)).iter_rows():
+                if row["failure"]:
+                    raise getattr(errors, row["kind"])(row["failure"])
+                advance()
+        except ray.exceptions.RayError as error:
+            raise ExhaustedError(
+                f"Ray lost the work: {' '.join(str(error).split())[:300]}. Run the same command again, it goes on "
+                "where it stopped."
+            ) from error
+
+
+@contextmanager
+def cluster(address: str, processes: int) -> Iterator[Any]:
+    """Ray, connected to a cluster; `local` starts one of so many processes. One that is connected already is used.
+
+    Raises `RecipeError` if there is no Ray or no cluster.
+    """
     ray = _ray()
-    started = not ray.is_initialized()
-    if started:
-        _start(ray, address, processes)
+    if ray.is_initialized():
+        yield ray
+        return
+    where: dict[str, Any] = {"address": address}
+    if address == "local":
+        where |= {"num_cpus": processes, "object_store_memory": _STORE, "include_dashboard": False}
     try:
-        blocks = _blocks(list(jobs))
-        for row in ray.data.from_arrow(blocks).map(partial(_made, make)).iter_rows():
-            if row["failure"]:
-                raise getattr(errors, row["kind"])(row["failure"])
-            advance()
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        raise ExhaustedError(
-            f"Ray lost the work: {' '.join(str(error).split())[:300]}. Run the same command again, it goes on where "
-            "it stopped."
+        _knock(address)
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"--ray {address}: no cluster answers: {' '.join(str(error).split())[:200]}; "
+            "`local` starts one, `auto` finds one on this machine."
         ) from error
+    try:
+        yield ray
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _ray() -> Any:
     # Ray tells its makers about its use unless told not to, and that before it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     try:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError:
         raise RecipeError("--ray needs Ray Data; install it with: pip install 'robointervlm[ray]'.") from None
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 
-def _start(ray: Any, address: str, processes: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    try:
-        if address == "local":
-            ray.init(address="local", num_cpus=processes, object_store_memory=_STORE, **quiet)
-        else:
-            quiet.pop("include_dashboard")
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RecipeError(
-            f"--ray {address}: no cluster answers: {' '.join(str(error).split())[:200]}; "
-            "`local` starts one, `auto` finds one on this machine."
-        ) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
+def _knock(address: str) -> None:
+    """Sees whether somebody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _blocks(jobs: list[Job]) -> list[Any]:
+def _blocks(jobs: Iterable[Job]) -> list[Any]:
     pa = importlib.import_module("pyarrow")
-    splits, numbers = zip(*jobs, strict=True)
-    table = pa.table({"split": pa.array(splits, pa.string()), "number": pa.array(numbers, pa.int64())})
-    return [table.slice(begin, _BLOCK) for begin in range(0, len(jobs), _BLOCK)]
+    rows = ({"split": split, "number": number} for split, number in jobs)
+    return [pa.Table.from_pylist(block) for block in iter(lambda: list(islice(rows, _BLOCK)), [])]
 
 
 def _made(make: Make, row: dict[str, Any]) -> dict[str, str]:
