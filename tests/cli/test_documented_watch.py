@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robointervlm.cli.documented import train_overrides
+from robointervlm.cli.documented_train import train_overrides
 
 
 def test_report_to_none_names_no_tracker():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from robointervlm.cli.documented import train as documented_train
+from robointervlm.cli.documented_train import train as documented_train
 from robointervlm.cli.main import run
 from robointervlm.models.qwen2_5_vl.parts import part_of
 from tiny_models import losses, train_arguments

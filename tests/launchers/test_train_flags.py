@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robointervlm.cli.documented import _TRAIN_FLAGS, _pairs, started_processes, train_overrides
+from robointervlm.cli.documented_train import _TRAIN_FLAGS, _pairs, started_processes, train_overrides
 from robointervlm.core.errors import RecipeError
 from robointervlm.train.recipe import TrainRecipe
 

@@ -2,7 +2,8 @@
 
 import sys
 
-from robointervlm.cli.documented import script, train
+from robointervlm.cli.documented import script
+from robointervlm.cli.documented_train import train
 
 if __name__ == "__main__":
     script(train, sys.argv[1:])

@@ -40,6 +40,7 @@ _COMMANDS = {
     "compare": _Command(
         "compare", "compare", "Tell whether one scored run is better than another, and how sure it is."
     ),
+    "serve": _Command("serve", "serve", "Put a checkpoint behind an OpenAI-compatible endpoint."),
     "infer": _Command("evaluate", "infer", "Ask a model one question about your own pictures."),
 }
 

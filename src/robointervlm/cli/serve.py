@@ -1,0 +1,47 @@
+"""`robointer serve`: a checkpoint behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(  # noqa: PLR0913 - one per flag
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a checkpoint.")],
+    *,
+    engine: Annotated[str, typer.Option(help="transformers, vllm, sglang; auto: what is installed.")] = "auto",
+    host: Annotated[str, typer.Option(help="Where to listen; others than this machine need a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    name: Annotated[str, typer.Option(help="The model's name at the endpoint (vllm, sglang).")] = "",
+    dtype: Annotated[str, typer.Option(help="As the engine takes it: auto, float32, bfloat16.")] = "auto",
+    device: Annotated[str, typer.Option(help="transformers only: auto, cpu, cuda:0.")] = "auto",
+    python: Annotated[Path, typer.Option(help="The Python of the environment that has the engine.")] = Path(
+        sys.executable
+    ),
+    extra: Annotated[list[str] | None, typer.Option(help="An argument for the engine; repeatable.")] = None,
+    show: Annotated[bool, typer.Option("--print", help="Only print the command.")] = False,
+) -> int:
+    """Serve a checkpoint over HTTP, by `transformers serve`, vLLM or SGLang, until Ctrl-C.
+
+    Prints the engine's command line, and the `robointer predict` that asks it as the checkpoint is asked in process:
+    pictures in sizes that the engine leaves alone. The key for other machines is read from ROBOINTER_SERVE_TOKEN.
+    """
+    from robointervlm.runs import serving
+
+    token = os.environ.get(serving.TOKEN_ENV, "")
+    wanted = serving.Served(checkpoint, host, port, name, dtype, device, python, tuple(extra or ()))
+    found = serving.chosen_engine(engine, python)
+    serving.check(wanted, found, token)
+    typer.echo(f"{found}: {shlex.join(serving.command(wanted, found))}")
+    if show:
+        return 0
+
+    def ready() -> None:
+        typer.echo(f"ready at {wanted.address}/v1; ask it from here with\n  {serving.asking(wanted, found, token)}")
+
+    return serving.serve(wanted, found, token, ready=ready)
