@@ -12,11 +12,12 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from deadly_recordings import DeadlyConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from lerobot_sets import CAMERA, write_v2
 from rich.console import Console
-from work_jobs import end_at_two, fail_at_two, touch
+from work_jobs import fail_at_two, touch, touch_or_end
 
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
@@ -126,10 +127,27 @@ def test_what_is_wrong_with_a_job_reaches_the_one_who_asked(tmp_path, workers):
         Crew(workers).run(fail_at_two, jobs, 4, root=tmp_path, console=QUIET)
 
 
-def test_a_process_that_dies_ends_the_build_with_what_to_do(tmp_path):
-    jobs = [("train", number) for number in range(4)]
-    with pytest.raises(ExhaustedError, match="run the same command again with fewer workers"):
-        Crew(2).run(end_at_two, jobs, 4, root=tmp_path, console=QUIET)
+@pytest.mark.slow
+def test_a_job_whose_process_dies_costs_no_other(tmp_path):
+    lost = []
+    jobs = ((str(tmp_path), number) for number in range(20))
+    Crew(2).run(touch_or_end, jobs, 20, root=tmp_path, console=QUIET, lost=lost.append)
+    assert sorted(number for _, number in lost) == [2, 17]
+    assert {int(path.name) for path in tmp_path.iterdir()} == {*range(20)} - {2, 17}
+
+
+def test_a_process_that_dies_ends_a_build_that_cannot_do_without_its_episode(tmp_path):
+    jobs = [(str(tmp_path), number) for number in range(4)]
+    with pytest.raises(ExhaustedError, match="a process died while it made episode 2 of"):
+        Crew(2).run(touch_or_end, jobs, 4, root=tmp_path, console=QUIET)
+
+
+@pytest.mark.slow
+def test_an_episode_that_kills_its_process_is_left_out(recordings, tmp_path):
+    deadly = DeadlyConfig(recordings.folder, recordings.mapping, frames=3)
+    report = build_recorded(deadly, tmp_path, workers=2, console=QUIET)
+    assert (report.made, [problem.episode for problem in report.problems]) == (4, [2, 3])
+    assert "the process that read it died" in report.problems[0].reason
 
 
 def test_jobs_are_handed_out_a_few_at_a_time(tmp_path):

@@ -158,7 +158,8 @@ def build_recorded(
         f"{config.folder}: {asked} episodes into {root} ({asked - todo} already there).",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
-    crew.run(partial(make_episode, config, root), jobs(missing=True), todo, root=root, console=console)
+    make, lost = partial(make_episode, config, root), partial(_note_death, root)
+    crew.run(make, jobs(missing=True), todo, root=root, console=console, lost=lost)
     found, records = _Problems(root), {}
     if crew.share is None:
         check_complete(root, _jobs(numbers, held_out))
@@ -201,6 +202,11 @@ def make_episode(config: RecordedConfig, root: Path, split: str, number: int) ->
         write_file(note, json.dumps(str(error)).encode())
     else:
         note.unlink(missing_ok=True)
+
+
+def _note_death(root: Path, job: Job) -> None:
+    reason = "the process that read it died: a file that is damaged in an unusual way, or too little memory."
+    write_file(problem_file(root, *job), json.dumps(reason).encode())
 
 
 def _write_pictures(episode: Episode, root: Path, split: str) -> list[str]:

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -29,6 +30,7 @@ Job = tuple[str, int]
 """The split and the number of an episode."""
 Make = Callable[[str, int], object]
 """Makes the episode of a job; pickled, if there is more than one process."""
+Lost = Callable[[Job], None]
 
 # Jobs of each process that are handed out at a time.
 _AHEAD = 4
@@ -75,8 +77,14 @@ class Crew:
         """Those of all jobs that this crew does."""
         return (job for place, job in enumerate(jobs) if self.share is None or self.share.takes(place))
 
-    def run(self, make: Make, jobs: Iterable[Job], total: int, *, root: Path, console: Console) -> None:
-        """Makes the episodes of these jobs, of which there are ``total``; a merge makes none."""
+    def run(  # noqa: PLR0913 - one each
+        self, make: Make, jobs: Iterable[Job], total: int, *, root: Path, console: Console, lost: Lost | None = None
+    ) -> None:
+        """Makes the episodes of these jobs, of which there are ``total``; a merge makes none.
+
+        ``lost`` is told of a job whose process died though it had the machine for itself; without it, that is an
+        `ExhaustedError`.
+        """
         if self.merge:
             return
         processes = self.processes or os.cpu_count() or 1
@@ -90,7 +98,9 @@ class Crew:
                     make(*job)
                     advance()
             else:
-                _run_in_processes(make, iter(jobs), min(processes, total), root=root, advance=advance)
+                _run_in_processes(
+                    make, iter(jobs), min(processes, total), advance=advance, lost=lost or partial(_exhausted, root)
+                )
 
 
 def claim(root: Path, wanted: dict[str, Any], share: Share | None = None) -> None:
@@ -117,27 +127,55 @@ def claim(root: Path, wanted: dict[str, Any], share: Share | None = None) -> Non
     written.replace(manifest)
 
 
+def _exhausted(root: Path, job: Job) -> None:
+    raise ExhaustedError(
+        f"a process died while it made episode {job[1]} of {job[0]} for {root}, most likely for lack of memory; "
+        "run the same command again, it goes on where it stopped."
+    )
+
+
 def _run_in_processes(
-    make: Make, jobs: Iterator[Job], processes: int, *, root: Path, advance: Callable[[], None]
+    make: Make, jobs: Iterator[Job], processes: int, *, advance: Callable[[], None], lost: Lost
 ) -> None:
+    """A process that dies takes all of its pool's work with it; those jobs are then done one by one, each alone."""
     with _single_threaded_children():
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-        try:
-            waiting: set[Future[object]] = {pool.submit(make, *job) for job in islice(jobs, _AHEAD * processes)}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
+        while begun := _until_a_process_dies(make, jobs, processes, advance):
+            for job in begun:
+                if _until_a_process_dies(make, iter([job]), 1, advance):
+                    lost(job)
                     advance()
-                waiting |= {pool.submit(make, *job) for job in islice(jobs, len(done))}
-        except BrokenProcessPool:
-            raise ExhaustedError(
-                f"a process of {processes} died while building {root}, most likely for lack of memory; "
-                "run the same command again with fewer workers, it goes on where it stopped."
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+
+def _until_a_process_dies(make: Make, jobs: Iterator[Job], processes: int, advance: Callable[[], None]) -> list[Job]:
+    """Works through the jobs; returns those that were begun when a process died, none if all are done."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+    begun: dict[Future[object], Job] = {}
+    taken: list[Job] = []
+    try:
+        for _ in range(_AHEAD * processes):
+            begun |= _handed_out(pool, make, jobs, taken)
+        while begun:
+            for future in wait(begun, return_when=FIRST_COMPLETED).done:
+                future.result()
+                del begun[future]
+                advance()
+                begun |= _handed_out(pool, make, jobs, taken)
+    except BrokenProcessPool:
+        return [*begun.values(), *taken]
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return []
+
+
+def _handed_out(
+    pool: ProcessPoolExecutor, make: Make, jobs: Iterator[Job], taken: list[Job]
+) -> dict[Future[object], Job]:
+    """Hands out the next job, if there is one; it is in ``taken`` if the pool cannot take it."""
+    taken[:] = islice(jobs, 1)
+    handed = {pool.submit(make, *job): job for job in taken}
+    taken.clear()
+    return handed
 
 
 def _end_with_parent() -> None:
