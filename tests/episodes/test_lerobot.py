@@ -34,12 +34,13 @@ from robointervlm.cli.main import run
 from robointervlm.core.answer import Box
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RecipeError, RefusedError
-from robointervlm.episodes.lerobot.build import LeRobotConfig, build_lerobot, split_episodes
 from robointervlm.episodes.lerobot.cells import box
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, Mapping, read_mapping
 from robointervlm.episodes.lerobot.read import pictures_at, read_episode
+from robointervlm.episodes.lerobot.source import LeRobotConfig
 from robointervlm.episodes.lerobot.video import Video
+from robointervlm.episodes.recorded import build_recorded, validation
 
 QUIET = Console(quiet=True)
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -72,7 +73,7 @@ def noise(first: np.ndarray, second: np.ndarray) -> float:
 
 def read(root: Path, mapping: Mapping, index: int = 0, frames: int = 5):
     dataset = LeRobotDataset(root)
-    return read_episode(dataset, dataset.episodes[index], mapping, camera=CAMERA, frames=frames)
+    return read_episode(dataset, dataset.listed(index), mapping, camera=CAMERA, frames=frames)
 
 
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])
@@ -80,7 +81,7 @@ def read(root: Path, mapping: Mapping, index: int = 0, frames: int = 5):
 def test_frames_are_those_of_their_steps(sets, successes, version, index):
     dataset = LeRobotDataset(sets[version])
     steps = [23, 0, 6, 7, 8, 13, 14, 22]
-    shown = pictures_at(dataset, dataset.episodes[index], steps, camera=CAMERA)
+    shown = pictures_at(dataset, dataset.listed(index), steps, camera=CAMERA)
     assert [number_of(picture) for picture in shown] == steps
     written = pictures_of(successes[index])
     assert min(noise(picture, written[step]) for picture, step in zip(shown, steps, strict=True)) > 30
@@ -259,7 +260,7 @@ BROKEN = {
 @pytest.mark.parametrize("damage", BROKEN, ids=lambda damage: damage.__name__)
 def test_a_broken_episode_is_reported_and_costs_no_other(copy, tmp_path, mapping, damage):
     damage(copy)
-    report = build_lerobot(LeRobotConfig(copy, mapping, frames=2), tmp_path / "out", workers=1, console=QUIET)
+    report = build_recorded(LeRobotConfig(copy, mapping, frames=2), tmp_path / "out", workers=1, console=QUIET)
     assert [(problem.episode, problem.severity) for problem in report.problems] == [(0, "error")]
     assert BROKEN[damage] in report.problems[0].reason
     assert "\n" not in report.problems[0].reason
@@ -281,7 +282,7 @@ def test_a_pickled_cell_that_would_run_something_runs_nothing(copy, tmp_path, ma
     set_cells(copy, "annotation.object_box", pickle.dumps(_Payload(tmp_path / "made")))
     places = {"column": "annotation.object_box", "stored": "pickle", "coordinates": "pixel"}
     changed = Mapping.model_validate({**mapping.model_dump(), "object_box": places})
-    report = build_lerobot(LeRobotConfig(copy, changed, frames=2), tmp_path / "out", workers=1, console=QUIET)
+    report = build_recorded(LeRobotConfig(copy, changed, frames=2), tmp_path / "out", workers=1, console=QUIET)
     assert [problem.episode for problem in report.problems] == [0, 1]
     assert "is a pickle that is not trusted: it holds 'io.open', which is code" in report.problems[0].reason
     assert not (tmp_path / "made").exists()
@@ -307,7 +308,7 @@ def test_a_mapping_that_means_nothing_is_told_in_one_line(tmp_path, text, said):
 
 def test_another_codec_than_stated_is_a_warning(copy, tmp_path, mapping, successes):
     write_video(copy / f"videos/chunk-000/{CAMERA}/episode_000000.mp4", pictures_of(successes[0]), codec="mpeg4")
-    report = build_lerobot(LeRobotConfig(copy, mapping, frames=2), tmp_path / "out", workers=1, console=QUIET)
+    report = build_recorded(LeRobotConfig(copy, mapping, frames=2), tmp_path / "out", workers=1, console=QUIET)
     assert [(problem.episode, problem.severity) for problem in report.problems] == [(0, "warning")]
     assert report.problems[0].reason.endswith("is coded as mpeg4; meta/info.json says h264.")
 
@@ -318,7 +319,7 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(copy):
     (copy / "meta/info.json").write_text(json.dumps(info))
     dataset = LeRobotDataset(copy)
     with pytest.raises(RefusedError, match="leads out of"):
-        dataset.video(dataset.episodes[0], CAMERA)
+        dataset.video(dataset.listed(0), CAMERA)
 
 
 def test_a_folder_without_metadata_is_no_dataset(tmp_path):
@@ -333,12 +334,12 @@ def test_an_unknown_camera_is_told_with_those_there_are(sets):
 
 def test_a_build_goes_on_where_it_was_broken_off_to_the_same_files(copy, tmp_path, mapping):
     config = LeRobotConfig(copy, mapping, frames=3, val_share=0.5)
-    build_lerobot(config, tmp_path / "whole", workers=2, console=QUIET)
+    build_recorded(config, tmp_path / "whole", workers=2, console=QUIET)
     video = copy / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
     video.rename(copy / "away")
-    first = build_lerobot(config, tmp_path / "twice", workers=1, console=QUIET)
+    first = build_recorded(config, tmp_path / "twice", workers=1, console=QUIET)
     (copy / "away").rename(video)
-    second = build_lerobot(config, tmp_path / "twice", workers=1, console=QUIET)
+    second = build_recorded(config, tmp_path / "twice", workers=1, console=QUIET)
     assert (first.made, first.errors, second.made, second.reused, second.errors) == (1, 1, 1, 1, 0)
     assert contents(tmp_path / "twice") == contents(tmp_path / "whole")
 
@@ -349,7 +350,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_both_versions_give_the_same_questions(sets, tmp_path, mapping):
     reports = [
-        build_lerobot(LeRobotConfig(sets[version], mapping, frames=4), tmp_path / version, workers=1, console=QUIET)
+        build_recorded(LeRobotConfig(sets[version], mapping, frames=4), tmp_path / version, workers=1, console=QUIET)
         for version in ("v2.1", "v3.0")
     ]
     assert reports[0].records == reports[1].records
@@ -360,9 +361,9 @@ def test_both_versions_give_the_same_questions(sets, tmp_path, mapping):
 
 def test_sides_are_split_by_episode_and_do_not_depend_on_the_order(sets, mapping):
     config = LeRobotConfig(sets["v2.1"], mapping, val_share=0.2)
-    sides = split_episodes(list(range(100)), config)
-    assert sorted(sides.values()).count("val") == 20
-    assert split_episodes(list(range(99, -1, -1)), config) == sides
+    held_out = validation(range(100), config)
+    assert len(held_out) == 20
+    assert validation(range(99, -1, -1), config) == held_out
 
 
 def test_the_command_makes_datasets_that_pass_the_check(sets, tmp_path, capsys):
@@ -381,22 +382,22 @@ def test_the_command_without_a_folder_says_what_is_missing(tmp_path, capsys):
 def test_a_build_without_pyav_says_what_to_install(sets, tmp_path, mapping, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(RecipeError, match=r"robointervlm\[lerobot\]"):
-        build_lerobot(LeRobotConfig(sets["v3.0"], mapping), tmp_path / "out", workers=1, console=QUIET)
+        build_recorded(LeRobotConfig(sets["v3.0"], mapping), tmp_path / "out", workers=1, console=QUIET)
 
 
 def test_a_dataset_of_the_same_columns_does_not_get_into_another_ones_folder(copy, tmp_path, mapping):
     config = LeRobotConfig(copy, mapping, frames=2)
-    build_lerobot(config, tmp_path / "out", workers=1, console=QUIET)
+    build_recorded(config, tmp_path / "out", workers=1, console=QUIET)
     info = json.loads((copy / "meta/info.json").read_text()) | {"total_episodes": 7}
     (copy / "meta/info.json").write_text(json.dumps(info))
     with pytest.raises(DataError, match="holds another data set: dataset is"):
-        build_lerobot(config, tmp_path / "out", workers=1, console=QUIET)
+        build_recorded(config, tmp_path / "out", workers=1, console=QUIET)
 
 
 @pytest.mark.skipif(not M1.is_dir(), reason="the InternVLA-M1 demonstration set is not here")
 def test_the_two_recordings_of_internvla_m1_are_read_through_their_mapping(tmp_path):
     config = LeRobotConfig(M1, read_mapping(RECIPE), frames=4)
-    report = build_lerobot(config, tmp_path / "out", workers=1, console=QUIET)
+    report = build_recorded(config, tmp_path / "out", workers=1, console=QUIET)
     assert [problem.episode for problem in report.problems] == [2, 3]
     lines = (tmp_path / "out/Episodes/meta/train/internvla_m1/episodes.jsonl").read_text().splitlines()
     first = json.loads(lines[0])["frames"]
@@ -407,7 +408,7 @@ def test_the_two_recordings_of_internvla_m1_are_read_through_their_mapping(tmp_p
 @pytest.mark.skipif(not M1.is_dir(), reason="the InternVLA-M1 demonstration set is not here")
 def test_boxes_of_internvla_m1_are_those_that_others_took_from_it():
     dataset, mapping = LeRobotDataset(M1), read_mapping(RECIPE)
-    rows = [dataset.rows(listed, mapping.columns) for listed in dataset.episodes[:2]]
+    rows = [dataset.rows(listed, mapping.columns) for listed in map(dataset.listed, (0, 1))]
     annotated = json.loads((SHARED / "internvla_m1_frames" / "annotations.json").read_text())
     for frame in annotated:
         row = rows[frame["episode"]][frame["frame"]]

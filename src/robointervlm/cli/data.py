@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from robointervlm.cli.build import build
 from robointervlm.cli.check import check
 from robointervlm.cli.coordinates import coordinates as show_coordinates
 from robointervlm.cli.data_options import (
@@ -21,17 +21,16 @@ from robointervlm.cli.data_options import (
     named_dataset,
 )
 from robointervlm.cli.index import index
-from robointervlm.cli.recordings import build_recordings
 from robointervlm.cli.rewrite import rewrite
 from robointervlm.cli.statistics import stats
 from robointervlm.cli.unpack import unpack as unpack_archives
 from robointervlm.cli.view import view
-from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.coordinates import Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
 from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
 from robointervlm.data.records import Annotations
-from robointervlm.data.spec import ROOT_VARIABLE, Catalog, DatasetSpec, data_root
+from robointervlm.data.spec import Catalog, DatasetSpec, data_root
 from robointervlm.tasks import task_named
 
 app = typer.Typer(
@@ -147,69 +146,7 @@ def _print_converted(converted: Converted) -> None:
     )
 
 
-@app.command("build")
-def build(  # noqa: PLR0913 - one per option
-    *,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write to; it is then a data root.")],
-    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Training episodes.")] = 700,
-    val_episodes: Annotated[
-        int, typer.Option("--val-episodes", min=0, help="Validation episodes, of other seeds.")
-    ] = 150,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files, to the byte.")] = 0,
-    source: Annotated[
-        str, typer.Option("--source", help="Where episodes come from: `sim`, the simulated tabletop, or `lerobot`.")
-    ] = "sim",
-    size: Annotated[str, typer.Option("--size", help="Width x height of the pictures.")] = "196x112",
-    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
-    folder: Annotated[Path | None, typer.Option("--from", help="Of lerobot: the folder of the dataset.")] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="Of lerobot: YAML that says which column is what.")
-    ] = None,
-    camera: Annotated[str | None, typer.Option("--camera", help="Of lerobot: the video to take frames of.")] = None,
-    val_share: Annotated[
-        float, typer.Option("--val-share", min=0, max=1, help="Of lerobot: share of episodes for validation.")
-    ] = 0.1,
-    colours: Annotated[
-        str | None, typer.Option("--colours", help="Colours of the objects, such as red,blue; by default all six.")
-    ] = None,
-    tasks: Annotated[
-        str | None, typer.Option("--tasks", help="Of sim: the questions to ask, such as traj,planning; by default all.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
-) -> None:
-    """Make a dataset of simulated or recorded episodes in the published layout. Run again, it finishes what was left.
-
-    Example: `robointer data build --source sim --episodes 100 --val-episodes 20 --out data/sim`,
-    then `ROBOINTER_DATA=data/sim robointer data check sim_current_box_train`.
-    Of recordings: `robointer data build --source lerobot --from FOLDER --mapping my_columns.yaml --out data/mine`;
-    without `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
-    """
-    if source == "lerobot":
-        build_recordings(
-            folder, out, mapping=mapping, camera=camera, frames=frames, val_share=val_share, workers=workers
-        )
-        return
-    from robointervlm.episodes.build import BuildConfig  # noqa: PLC0415 - needs the extra `sim`
-    from robointervlm.episodes.build import build as build_episodes
-
-    if source != "sim":
-        raise RecipeError(
-            f"--source {source} is not known; `sim` is, the simulated tabletop, and `lerobot`, recordings."
-        )
-    config = BuildConfig(seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames)
-    if colours is not None:
-        config = replace(config, colours=tuple(colours.split(",")))
-    if tasks is not None:
-        config = replace(config, tasks=tuple(tasks.split(",")))
-    report = build_episodes(config, out, workers=workers, console=console_of(stderr=True))
-    table = Table("split", "task", "records", title=f"{report.made} episodes made, {report.reused} found ready")
-    for split, counts in report.records.items():
-        for task, count in counts.items():
-            table.add_row(split, task, str(count))
-    console_of().print(table)
-    console_of().print(f"Use them with {ROOT_VARIABLE}={out}.", highlight=False, soft_wrap=True)
-
-
+app.command("build")(build)
 app.command("coordinates")(show_coordinates)
 app.command("index")(index)
 app.command("unpack")(unpack_archives)
@@ -217,10 +154,3 @@ app.command("check")(check)
 app.command("stats")(stats)
 app.command("view")(view)
 app.command("rewrite", no_args_is_help=True)(rewrite)
-
-
-def _size(text: str) -> ImageSize:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise RecipeError(f"--size {text} is not a size; write it as 196x112.")
-    return ImageSize(int(width), int(height))

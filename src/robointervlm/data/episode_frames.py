@@ -57,6 +57,11 @@ class EpisodeFrame(NamedTuple):
         return _encoded(read_pickle(value, f"{data}, key {keys[self.number][:80]!r},"), data)
 
 
+def frame_count(meta: Path, camera: str) -> int:
+    """How many frames of a camera an episode's `meta_info.pkl` names; 0 if it has no such camera."""
+    return len(_keys(meta, *_version(meta)).get(camera, ()))
+
+
 def is_frame_key(path: str) -> bool:
     """Whether the last part of a picture's path reads as `episode#index`."""
     return "#" in path and _KEY.fullmatch(path.rpartition("/")[2]) is not None

@@ -5,36 +5,29 @@ published files are put together from the shards in episode order. Therefore the
 change nothing, to the byte.
 """
 
-import json
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.errors import DataError, ExhaustedError
+from robointervlm.core.errors import DataError
+from robointervlm.episodes.assemble import Assembly, check_complete
 from robointervlm.episodes.questions import ASKERS
-from robointervlm.episodes.shards import assemble, png, shard_file, write_episode, write_file
+from robointervlm.episodes.shards import png, shard_file, write_episode, write_file
 from robointervlm.episodes.sim.film import film
 from robointervlm.episodes.sim.scene import COLOURS
 from robointervlm.episodes.sim.simulate import SimConfig, take
 from robointervlm.episodes.sim.stage import load_mujoco
+from robointervlm.episodes.work import Crew, Job, claim
 
 Split = Literal["train", "val"]
-Result = TypeVar("Result")
 
 # Raised whenever the same seed gives other pictures, labels or questions than before.
 EDITION = 7
@@ -111,116 +104,40 @@ class BuildReport:
 
 
 def build(
-    config: BuildConfig, root: Path, *, workers: int | None = None, console: Console | None = None
+    config: BuildConfig,
+    root: Path,
+    *,
+    workers: int | None = None,
+    crew: Crew | None = None,
+    console: Console | None = None,
 ) -> BuildReport:
     """Writes the data set to ``root`` and returns what was made; finishes a build that was interrupted.
 
-    ``workers`` processes share the work, by default one per processor. Raises `DataError` if ``root`` holds a data set
-    of another configuration or other files.
+    A ``crew`` shares the work, by default ``workers`` processes, one per processor. Raises `DataError` if ``root``
+    holds a data set of another configuration or other files, or if episodes are missing when shares are merged.
     """
     load_mujoco()
     began = time.monotonic()
-    console = console or Console(stderr=True)
-    claim(root, config.as_json())
-    jobs = [("train", n) for n in range(config.train_episodes)]
-    jobs += [("val", VAL_START + n) for n in range(config.val_episodes)]
-    missing = [(split, number) for split, number in jobs if not shard_file(root, split, number).is_file()]
+    console, crew, root = console or Console(stderr=True), crew or Crew(workers), root.absolute()
+    claim(root, config.as_json(), crew.share)
+    sides = {"train": range(config.train_episodes), "val": range(VAL_START, VAL_START + config.val_episodes)}
+
+    def jobs(*, missing: bool) -> Iterator[Job]:
+        mine = crew.jobs((split, number) for split, numbers in sides.items() for number in numbers)
+        return (job for job in mine if not missing or not shard_file(root, *job).is_file())
+
+    asked, todo = (sum(1 for _ in jobs(missing=missing)) for missing in (False, True))
     console.print(
-        f"Simulated tabletop: {len(jobs)} episodes into {root} ({len(jobs) - len(missing)} already there).",
+        f"Simulated tabletop: {asked} episodes into {root} ({asked - todo} already there).",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
-    run_jobs(partial(make_episode, config, root), missing, root=root, workers=workers, console=console)
-    counts = {
-        split: assemble(root, [n for s, n in jobs if s == split], split, SOURCE, tasks=config.tasks, empty=True)
-        for split in ("train", "val")
-    }
-    counts = {split: count for split, count in counts.items() if count}
-    return BuildReport(root, counts, len(missing), len(jobs) - len(missing), time.monotonic() - began)
-
-
-def claim(root: Path, wanted: dict[str, Any]) -> None:
-    """Writes the manifest, or checks that the one there asks for the same; a `DataError` says what differs."""
-    manifest = root / "manifest.json"
-    if manifest.is_file():
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        except ValueError:
-            raise DataError(f"{manifest} is not JSON; remove {root} or build into another folder.") from None
-        if found != wanted:
-            names = [name for name in wanted if found.get(name) != wanted[name]]
-            changes = ", ".join(f"{name} is {found.get(name)} there and {wanted[name]} now" for name in names)
-            raise DataError(f"{root} holds another data set: {changes}. Build into another folder or remove this one.")
-        return
-    if root.exists() and any(path.name != ".manifest.json.partial" for path in root.iterdir()):
-        raise DataError(f"{root} is not empty and holds no manifest.json; build into a new folder.")
-    write_file(manifest, (json.dumps(wanted, indent=2) + "\n").encode())
-
-
-def run_jobs(
-    make: Callable[[str, int], Result],
-    jobs: list[tuple[str, int]],
-    *,
-    root: Path,
-    workers: int | None,
-    console: Console,
-) -> list[Result]:
-    """What ``make`` returned for each (split, number), in their order; ``workers`` processes share the work.
-
-    By default there is one per processor. ``make`` and its results are pickled, if there is more than one.
-    """
-    workers = workers or os.cpu_count() or 1
-    with _progress(console, len(jobs)) as advance:
-        results: list[Result] = []
-        if min(workers, len(jobs)) <= 1:
-            for split, number in jobs:
-                results.append(make(split, number))
-                advance()
-            return results
-        context = multiprocessing.get_context("spawn")
-        with _single_threaded_children():
-            pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent)
-            futures = [pool.submit(make, split, number) for split, number in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                advance()
-            return [future.result() for future in futures]
-        except BrokenProcessPool:
-            raise ExhaustedError(
-                f"a process of {workers} died while building {root}, most likely for lack of memory; "
-                "run the same command again with fewer workers, it goes on where it stopped."
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started inside use one thread each; the arrays here are too small for more."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    crew.run(partial(make_episode, config, root), jobs(missing=True), todo, root=root, console=console)
+    counts: dict[str, dict[str, int]] = {}
+    if crew.share is None:
+        check_complete(root, ((split, number) for split, numbers in sides.items() for number in numbers))
+        assembly = Assembly(root, SOURCE, config.tasks, empty=True)
+        counts = {split: assembly.split(split, numbers) for split, numbers in sides.items() if numbers}
+    return BuildReport(root, counts, todo, asked - todo, time.monotonic() - began)
 
 
 def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> None:
@@ -233,23 +150,3 @@ def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> No
         pictures.append(path)
     scenes = partial(film, taken.scene, taken.motion)
     write_episode(root, split, number, taken.episode, pictures, film=scenes, tasks=config.tasks)
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each episode: a live bar on a terminal, else a line every tenth of the work."""
-    if console.is_terminal:
-        columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("episodes", total=total)
-            yield lambda: bar.advance(task)
-        return
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done == total or done * 10 // total > (done - 1) * 10 // total:
-            console.print(f"{done}/{total} episodes", highlight=False)
-
-    yield advance

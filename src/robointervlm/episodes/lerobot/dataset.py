@@ -17,6 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RecipeError, RefusedError
 from robointervlm.data.annotations import RecordFile
@@ -42,12 +45,13 @@ class VideoPlace:
 
 @dataclass(frozen=True)
 class Listed:
-    """An episode as the metadata lists it; ``row`` is all that it says."""
+    """An episode as the metadata lists it; ``row`` is all that it says, ``name`` what it goes by if not its number."""
 
     index: int
     length: int | None
     tasks: tuple[str, ...]
     row: Row = field(repr=False)
+    name: str = ""
 
 
 class LeRobotDataset:
@@ -80,45 +84,45 @@ class LeRobotDataset:
         )
 
     @cached_property
-    def episodes(self) -> tuple[Listed, ...]:
-        """Every episode the metadata lists, in order of its index."""
-        found: dict[int, Listed] = {}
-        for row in self._grouped_rows() if self.grouped else self._rows_of_lines():
-            index, length = _count(row.get("episode_index")), _count(row.get("length"))
-            if index is None:
-                said = row.get("episode_index")
-                raise DataError(f"{self.root / 'meta'}: an episode has the index {said!r}; a number is expected.")
-            if index in found:
-                raise DataError(f"{self.root / 'meta'}: episode {index} is listed twice.")
-            tasks = row.get("tasks")
-            tasks = [tasks] if isinstance(tasks, str) else tasks
-            texts = tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else ()
-            found[index] = Listed(index, length, texts, row)
-        if not found:
-            raise DataError(f"{self.root / 'meta'} lists no episode.")
-        return tuple(found[index] for index in sorted(found))
+    def numbers(self) -> list[int]:
+        """The index of every episode the metadata lists, in order."""
+        found: list[int] = self._order[0].tolist()
+        return found
+
+    def listed(self, number: int) -> Listed:
+        """What the metadata says of the episode of this index, which is one of ``numbers``."""
+        numbers, positions = self._order
+        row = self._rows[int(positions[np.searchsorted(numbers, number)])]
+        tasks = row.get("tasks")
+        tasks = [tasks] if isinstance(tasks, str) else tasks
+        texts = tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else ()
+        return Listed(number, _count(row.get("length")), texts, row)
 
     @cached_property
-    def numbered(self) -> dict[int, Listed]:
-        """Every episode by its index."""
-        return {listed.index: listed for listed in self.episodes}
+    def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The indices of all episodes, in order, and where each is in the metadata: all that is held of them."""
+        numbers = np.fromiter(map(self._index, self._rows), np.int64, len(self._rows))
+        if not len(numbers):
+            raise DataError(f"{self.root / 'meta'} lists no episode.")
+        positions = np.argsort(numbers, kind="stable")
+        numbers = numbers[positions]
+        if (twice := numbers[1:][np.diff(numbers) == 0]).size:
+            raise DataError(f"{self.root / 'meta'}: episode {twice[0]} is listed twice.")
+        return numbers, positions
 
-    def _rows_of_lines(self) -> Iterator[Row]:
-        lines = RecordFile(self.root / "meta" / "episodes.jsonl")
-        for number in range(len(lines)):
-            row = lines[number]
-            if not isinstance(row, dict):
-                raise DataError(str(lines.problem(number, "", "is no object")))
-            yield row
+    def _index(self, row: Row) -> int:
+        index = _count(row.get("episode_index"))
+        if index is None or index >= 2**63:
+            said = row.get("episode_index")
+            raise DataError(f"{self.root / 'meta'}: an episode has the index {said!r}; a number is expected.")
+        return index
 
-    def _grouped_rows(self) -> Iterator[Row]:
-        files = sorted((self.root / "meta" / "episodes").rglob("*.parquet"))
-        if not files:
-            raise DataError(f"{self.root / 'meta' / 'episodes'} has no parquet file that lists the episodes.")
-        for file in files:
-            # Statistics of every episode are stored beside; they are large and of no use here.
-            names = [name for name in _columns_of(file) if not name.startswith("stats/")]
-            yield from read_parquet(file, names)
+    @cached_property
+    def _rows(self) -> _Lines | _Grouped:
+        """What the metadata says of each episode, read when it is asked for."""
+        if not self.grouped:
+            return _Lines(self.root / "meta" / "episodes.jsonl")
+        return _Grouped(self.root / "meta" / "episodes")
 
     def data_file(self, episode: Listed) -> Path:
         """Where the rows of an episode are."""
@@ -226,15 +230,63 @@ class LeRobotDataset:
         return path
 
 
+class _Lines(Sequence[Row]):
+    """The episodes of v2.1: lines of a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = RecordFile(file)
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __getitem__(self, position: Any) -> Any:
+        row = self._file[position]
+        if not isinstance(row, dict):
+            raise DataError(str(self._file.problem(position, "", "is no object")))
+        return row
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[position] for position in range(len(self)))
+
+
+class _Grouped(Sequence[Row]):
+    """The episodes of v3.0: rows of parquet files, which stay in their packed form."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.rglob("*.parquet"))
+        if not files:
+            raise DataError(f"{folder} has no parquet file that lists the episodes.")
+        # Statistics of every episode are stored beside; they are large and of no use here.
+        self._tables = [
+            _table(file, [name for name in _columns_of(file) if not name.startswith("stats/")]) for file in files
+        ]
+        self._ends = np.cumsum([table.num_rows for table in self._tables])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, position: Any) -> Any:
+        place = int(np.searchsorted(self._ends, position, side="right"))
+        table = self._tables[place]
+        return table.slice(position - int(self._ends[place]) + table.num_rows, 1).to_pylist()[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for table in self._tables for batch in table.to_batches(1000) for row in batch.to_pylist())
+
+
 def read_parquet(file: Path, columns: Sequence[str], filters: Any = None) -> list[dict[str, Any]]:
     """Rows of a parquet file as plain values; a `DataError` if it is damaged."""
+    rows: list[dict[str, Any]] = _table(file, columns, filters).to_pylist()
+    return rows
+
+
+def _table(file: Path, columns: Sequence[str], filters: Any = None) -> Any:
     pq, errors = _parquet()
     try:
         with file.open("rb") as content:  # an open file is never taken for a folder of partitions
-            rows: list[dict[str, Any]] = pq.read_table(content, columns=list(columns), filters=filters).to_pylist()
+            return pq.read_table(content, columns=list(columns), filters=filters)
     except errors as error:
         raise DataError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}.") from error
-    return rows
 
 
 def _columns_of(file: Path) -> set[str]:

@@ -90,12 +90,16 @@ class Phases(_Section):
 
 
 class Mapping(_Section):
-    """What of a recording means what; whatever is left out is not known, and not asked about."""
+    """What of a recording means what; whatever is left out is not known, and not asked about.
+
+    ``channels``: `bgr` for LMDB episodes whose pictures were encoded with red and blue exchanged.
+    """
 
     source: str = Field(pattern=r"^[A-Za-z0-9_]+$")
     licence: str | None = None
     camera: str | None = None
     moving_camera: bool = False
+    channels: Literal["rgb", "bgr"] = "rgb"
     success: bool | Column | None = None
     accepted_quality: tuple[str, ...] = ("Primary",)
     instruction: Column | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from robointervlm.episodes.lerobot.cells import Row, Seen
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset, Listed
 from robointervlm.episodes.lerobot.mapping import Detections, Mapping, Phases, Places
 from robointervlm.episodes.lerobot.video import Picture, Video
+
+Film = Callable[[Sequence[int]], list[Picture]]
+"""Gives the pictures of time steps of an episode."""
 
 # The published answers have so many.
 TRACE_POINTS = 10
@@ -50,21 +54,27 @@ def read_episode(dataset: LeRobotDataset, listed: Listed, mapping: Mapping, *, c
     what the metadata is wrong about without consequence.
     """
     rows = dataset.rows(listed, mapping.columns)
-    steps = _Steps(rows, mapping)
     place = dataset.video(listed, camera)
     with Video(place.file) as video:
         warnings = _compare(dataset, camera, video)
         if place.alone and video.frames is not None and video.frames != len(rows):
             raise DataError(f"{place.file} has {video.frames} frames; the episode has {len(rows)} rows.")
-        contact = steps.contact_index
-        chosen = {round(step) for step in np.linspace(0, len(rows) - 1, min(frames, len(rows))).tolist()}
-        shown = sorted(chosen | ({contact} if contact is not None else set()))
-        pictures = video.pictures(shown, fps=dataset.fps, begin_seconds=place.begin_seconds)
-        size = video.size
+        film = partial(video.pictures, fps=dataset.fps, begin_seconds=place.begin_seconds)
+        return Recording(labelled(rows, listed, mapping, frames=frames, film=film), warnings)
+
+
+def labelled(rows: Sequence[Row], listed: Listed, mapping: Mapping, *, frames: int, film: Film) -> Episode:
+    """The episode that rows tell of, one for each time step, with so many frames and the one of first contact."""
+    steps = _Steps(rows, mapping)
+    contact = steps.contact_index
+    chosen = {round(step) for step in np.linspace(0, len(rows) - 1, min(frames, len(rows))).tolist()}
+    shown = sorted(chosen | ({contact} if contact is not None else set()))
+    pictures = film(shown)
+    height, width = pictures[0].shape[:2]
     named = _named(steps, listed, mapping)
     segments = _segments(steps, listed, mapping, named)
-    made = _Labels(steps, mapping, size, named, segments)
-    return Recording(made.episode(listed, dict(zip(shown, pictures, strict=True))), warnings)
+    made = _Labels(steps, mapping, ImageSize(width, height), named, segments)
+    return made.episode(listed, dict(zip(shown, pictures, strict=True)))
 
 
 def pictures_at(dataset: LeRobotDataset, listed: Listed, steps: Sequence[int], *, camera: str) -> list[Picture]:
@@ -188,7 +198,7 @@ class _Labels:
         contact_box = self._first_box(mapping.contact_box, before)
         final = None if mapping.moving_camera else self._first_box(mapping.final_box, self.steps.rows)
         return Episode(
-            id=f"{mapping.source}_{listed.index:06d}",
+            id=f"{mapping.source}_{listed.name or format(listed.index, '06d')}",
             source=mapping.source,
             seed=0,
             number=listed.index,
