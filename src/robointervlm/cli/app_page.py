@@ -144,9 +144,9 @@ def _browsing(shelf: Shelf, page: gr.Blocks) -> None:
         wanted = Wanted(dataset or ALL, task or ALL, order if order in ORDERS else ORDERS[-1], int(number or 1))
         found = _said(lambda: shelf.page(source, wanted))
         return (
-            str(page.cards),
-            page.number,
-            f'<p class="key">{page.summary}, page {page.number} of {page.pages} {_KEY}</p>',
+            str(found.cards),
+            found.number,
+            f'<p class="key">{found.summary}, page {found.number} of {found.pages} {_KEY}</p>',
         )
 
     inputs: list[Any] = [source, dataset, task, order, number]
