@@ -152,7 +152,7 @@ class Terminal:
         return code
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(30)
 def test_at_a_terminal_lines_come_back_and_control_c_and_d_are_clean(benchmark):
     picture = benchmark.images / "0000.png"
     terminal = Terminal([*COMMAND, "infer", "--model", str(benchmark.model), "--images", str(picture)])
@@ -161,7 +161,9 @@ def test_at_a_terminal_lines_come_back_and_control_c_and_d_are_clean(benchmark):
     terminal.type("Where is object 0?\n")
     terminal.expect(ANSWER)
     terminal.expect("> ")
-    terminal.type("half a line\x03")
+    terminal.type("half a line")
+    terminal.expect("half a line")
+    terminal.type("\x03")
     terminal.expect("> ")
     terminal.type("\x1b[A\n")  # the arrow up calls the last question back
     terminal.expect(ANSWER)
