@@ -1,4 +1,4 @@
-"""The commands `predict`, `score`, `report` and `infer`."""
+"""The commands `predict`, `score` and `report`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError, TooManyFailuresError
-from robointervlm.core.prompt import Decoding
 from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
 from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
 from robointervlm.report.benchmark_formats import Format, written
-from robointervlm.report.overlay import in_words, save_overlay
 from robointervlm.report.scored import read_scored
 from robointervlm.report.write import write_report
 from robointervlm.runs.files import write_atomically
@@ -222,50 +219,6 @@ def _named_runs(folders: list[Path]) -> list[NamedRun]:
     ]
 
 
-def infer(  # noqa: PLR0913 - one per flag
-    more_images: Annotated[list[Path] | None, typer.Argument(metavar="MORE_IMAGES", hidden=True)] = None,
-    *,
-    model: Annotated[str, typer.Option(help="A checkpoint folder (or model id, with --family).")],
-    prompt: Annotated[
-        str, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
-    ],
-    images: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE…", help="One or more pictures, in order; …/EPISODE#N is a frame of LMDB."),
-    ] = None,
-    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
-    task: Annotated[str | None, typer.Option(help="Read the answer as this task's, in pixels of the picture.")] = None,
-    overlay: Annotated[
-        Path | None, typer.Option(help="Draw that answer over the first picture, into this PNG.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Keys of the model section: device=cpu.")] = None,
-) -> None:
-    """Ask a model one question about your own pictures.
-
-    Example: robointer infer --model runs/sft/model --prompt "Where is the gripper?" --images a.jpg --task gripper_det
-    """
-    from robointervlm.evaluate.infer import ask_once
-
-    section = {"path": model, "family": family, **_section_of(setting or [])}
-    said = ask_once(
-        {key: value for key, value in section.items() if value is not None},
-        prompt,
-        [*(images or []), *(more_images or [])],
-        task=task,
-        decoding=Decoding(max_new_tokens),
-    )
-    typer.echo(said.text)
-    if said.answer is not None:
-        if isinstance(said.answer, Unparsed):
-            typer.echo(f"{task}: no answer could be read: {said.answer.reason}")
-        else:
-            typer.echo(f"{task}: {in_words(said.answer)}")
-    if overlay is not None:
-        save_overlay(overlay, said.picture, said.answer)
-        typer.echo(f"{overlay}")
-
-
 def _check_failures(outcome: Outcome, allowed: float) -> None:
     """Raises `TooManyFailuresError` where more questions failed than the user allowed."""
     if outcome.error_rate <= allowed:
@@ -317,9 +270,3 @@ def as_overrides(options: Mapping[str, object]) -> list[str]:
         for key, value in options.items()
         if value is not None
     ]
-
-
-def _section_of(settings: list[str]) -> dict[str, object]:
-    from robointervlm.runs.settings import override_values
-
-    return override_values(settings)

@@ -41,7 +41,8 @@ _COMMANDS = {
         "compare", "compare", "Tell whether one scored run is better than another, and how sure it is."
     ),
     "serve": _Command("serve", "serve", "Put a checkpoint behind an OpenAI-compatible endpoint."),
-    "infer": _Command("evaluate", "infer", "Ask a model one question about your own pictures."),
+    "infer": _Command("infer", "infer", "Ask a model about your own pictures: one question, or one after another."),
+    "app": _Command("app", "app", "Try a model and browse samples and predictions in the browser."),
 }
 
 # Optional dependencies by the module that is missing, and the extra that brings it.
@@ -54,6 +55,7 @@ _EXTRAS = {
 } | {
     "httpx2": "api",
     "anyio": "api",
+    "gradio": "ui",
 }
 
 
@@ -111,9 +113,9 @@ def _loaded(name: str) -> Any:
     if not isinstance(target, typer.Typer):
         function = target
         target = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        target.command(name, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=name != "demo")(
-            function
-        )
+        target.command(
+            name, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=name not in {"demo", "app"}
+        )(function)
     loaded = typer.main.get_command(target)
     loaded.name = name
     return loaded

@@ -50,11 +50,12 @@ def _cards(annotations: Annotations, count: int) -> list[SampleCard]:
         except (RecordError, RefusedRecordError) as error:
             typer.echo(f"left out: {error}", err=True)
             continue
-        cards.append(sample_card(sample, _text(sample)))
+        cards.append(sample_card(sample, conversation_text(sample)))
     return cards
 
 
-def _text(sample: Sample) -> str:
+def conversation_text(sample: Sample) -> str:
+    """The questions and answers of a sample, in pixels of its first picture."""
     space = Space.pixels(sample.size) if sample.size else None
     task = task_named(sample.task)
     turns = [f"{written_question(turn.question, space)}\n→ {task.write(turn.answer, space)}" for turn in sample.turns]

@@ -1,4 +1,4 @@
-"""One question about pictures at hand."""
+"""Questions about pictures at hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
 from robointervlm.data.episode_frames import DEFAULT_CAMERA, EpisodeFrame, is_frame_key
-from robointervlm.models.model import load_model
-from robointervlm.tasks import task_named
+from robointervlm.models.model import Model, load_model
+from robointervlm.tasks import Task, task_named
 
 
 class Said(NamedTuple):
@@ -25,6 +25,40 @@ class Said(NamedTuple):
     picture: Picture | None
 
 
+class AtHand(NamedTuple):
+    """A question that was checked: what is asked, and the task that its answer is read as."""
+
+    prompt: Prompt
+    reader: Task | None
+
+
+def at_hand(question: str, files: Sequence[Path], *, task: str | None = None) -> AtHand:
+    """The question with its pictures loaded; they stand where `<image>` is in it, or in front of it.
+
+    Raises `RecipeError` for a task or a number of `<image>` that does not fit, and what a picture raises.
+    """
+    reader = task_named(task) if task is not None else None
+    text = _with_markers(question, len(files))
+    return AtHand(Prompt((Message("user", text),), tuple(images.load(_reference(file)) for file in files)), reader)
+
+
+def ask(model: Model, asked: AtHand, decoding: Decoding) -> Said:
+    """The model's answer. Raises what the model raises."""
+    [reply] = model.answer([asked.prompt], decoding)
+    if isinstance(reply, Exception):
+        raise reply
+    pictures = asked.prompt.pictures
+    first = pictures[0] if pictures else None
+    if asked.reader is None:
+        return Said(reply.text, None, first)
+    space = None
+    if first is not None:
+        height, width, _ = first.shape
+        size = ImageSize(width, height)
+        space = Space(model.coordinates, size, model.processed_size(size))
+    return Said(reply.text, asked.reader.read(reply.text, space), first)
+
+
 def ask_once(
     section: Mapping[str, object],
     question: str,
@@ -33,25 +67,9 @@ def ask_once(
     task: str | None = None,
     decoding: Decoding | None = None,
 ) -> Said:
-    """The answer to one question; pictures stand where `<image>` is in it, or in front of it.
-
-    Everything is checked before the model is loaded. Raises what the model raises.
-    """
-    reader = task_named(task) if task is not None else None
-    text = _with_markers(question, len(files))
-    pictures = tuple(images.load(_reference(file)) for file in files)
-    model = load_model(section)
-    [reply] = model.answer([Prompt((Message("user", text),), pictures)], decoding or Decoding())
-    if isinstance(reply, Exception):
-        raise reply
-    if reader is None:
-        return Said(reply.text, None, pictures[0] if pictures else None)
-    space = None
-    if pictures:
-        height, width, _ = pictures[0].shape
-        size = ImageSize(width, height)
-        space = Space(model.coordinates, size, model.processed_size(size))
-    return Said(reply.text, reader.read(reply.text, space), pictures[0] if pictures else None)
+    """The answer of the model that a recipe's `model` section describes, which is loaded once all else is checked."""
+    asked = at_hand(question, files, task=task)
+    return ask(load_model(section), asked, decoding or Decoding())
 
 
 def _reference(path: Path) -> ImageRef:

@@ -126,7 +126,7 @@ def _percent(share: float) -> float:
 
 def _gallery(group: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], examples: int) -> Gallery:
     mine = [sample for sample in samples if sample["task"] == group["task"]]
-    ordered = sorted(mine, key=lambda sample: _badness(sample, group["metrics"]), reverse=True)
+    ordered = sorted(mine, key=lambda sample: badness(sample, group["metrics"]), reverse=True)
     # Never one sample twice: a small run shows some of its samples as worst, the others as best.
     share = min(examples, math.ceil(len(ordered) / 3)) if len(ordered) < 3 * examples else examples
     worst = ordered[:share]
@@ -136,7 +136,7 @@ def _gallery(group: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], exa
     return Gallery(group, _made(worst), _made(best), _made(rest[:examples]))
 
 
-def _badness(sample: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[float, ...], str]:
+def badness(sample: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[float, ...], str]:
     """Failures are worse than any answer; a later metric breaks the ties of an earlier one, a digest the last ones."""
     values = sample["strict"]
     if not values:
@@ -150,10 +150,11 @@ def _shuffled(sample: Mapping[str, Any]) -> str:
 
 
 def _made(samples: Iterable[Mapping[str, Any]]) -> tuple[Card, ...]:
-    return tuple(_card(sample) for sample in samples)
+    return tuple(card(sample) for sample in samples)
 
 
-def _card(sample: Mapping[str, Any]) -> Card:
+def card(sample: Mapping[str, Any]) -> Card:
+    """What the page shows of an entry of `samples.jsonl`; a picture that is not there is said to be missing."""
     predicted, reference = _answer(sample["predicted"]), _answer(sample["answer"])
     pictures = [_picture(root, path) for root, path in sample["images"][: 1 + _MORE_PICTURES]]
     first = pictures[0] if pictures else _Shown(None, "", (1, 1))
