@@ -29,6 +29,7 @@ from robointervlm.data.annotations import FieldError, RecordError, RecordFile, R
 from robointervlm.data.episode_frames import frame_of_key, is_frame_key
 from robointervlm.data.index import stored
 from robointervlm.data.spec import DatasetSpec
+from robointervlm.data.swift_objects import filled
 from robointervlm.tasks import Task, task_named
 
 __all__ = ["Annotations", "RecordError", "RecordProblem", "RefusedRecordError", "read_record"]
@@ -153,6 +154,7 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         )
     if spec.fields:
         record = third_party.renamed(record, spec)
+    record = filled(record, spec.format)
     conversation = _conversation(record)
     references = pictures_of(record, spec, image_root)
     questions = _with_markers(conversation.questions, len(references))
