@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,7 @@ from robointervlm.data.records import Annotations, RecordError
 Read = Callable[..., Annotations]
 
 
-def one(
-    annotations: Annotations, to: str, shape: Shape = "published", decimals: int | None = None
-) -> dict[str, Any]:
+def one(annotations: Annotations, to: str, shape: Shape = "published", decimals: int | None = None) -> dict[str, Any]:
     return next(rewritten(annotations, Rewriting(CoordinateFormat.named(to), shape, decimals)))
 
 
@@ -177,7 +176,9 @@ def test_a_record_comes_back_from_every_shape(read: Read, to: str, decimals: int
     assert back["id"] == original["id"]
     pictures = back.get("images", back.get("image"))
     assert pictures in ("pictures/a.png", ["pictures/a.png"])
-    assert [turn["value"] for turn in back["conversations"]] == [turn["value"] for turn in original["conversations"][1:]]
+    assert [turn["value"] for turn in back["conversations"]] == [
+        turn["value"] for turn in original["conversations"][1:]
+    ]
 
 
 @pytest.mark.parametrize("to", ["per_mille", "resized"])
@@ -274,7 +275,8 @@ def test_what_was_begun_otherwise_is_begun_anew(
     read: Read, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfinished, "_SAVE_EVERY", 1)
-    with pytest.raises(KeyboardInterrupt), unfinished.Unfinished(tmp_path / "out.json", "another key") as begun:
+    begun = unfinished.Unfinished(tmp_path / "out.json", "another key")
+    with contextlib.suppress(KeyboardInterrupt), begun:
         begun.add(['{"id": "other"}'], 1)
         raise KeyboardInterrupt
     rewrite_to(tmp_path / "out.json", read(box_record()), PIXEL, root=root)
@@ -282,6 +284,5 @@ def test_what_was_begun_otherwise_is_begun_anew(
 
 
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
-    with unfinished.Unfinished(tmp_path / "out.json", "key"):
-        with pytest.raises(RecipeError, match="another process"):
-            unfinished.Unfinished(tmp_path / "out.json", "key").__enter__()
+    with unfinished.Unfinished(tmp_path / "out.json", "key"), pytest.raises(RecipeError, match="another process"):
+        unfinished.Unfinished(tmp_path / "out.json", "key").__enter__()

@@ -122,7 +122,9 @@ class Marking:
 
     def __post_init__(self) -> None:
         if self.target not in _TYPES:
-            raise RecipeError(f"ms-swift takes pixel or unit numbers, not {self.target.value}; it converts them itself.")
+            raise RecipeError(
+                f"ms-swift takes pixel or unit numbers, not {self.target.value}; it converts them itself."
+            )
 
     def question(self, question: Question) -> str:
         """The question with a marker for each place in it."""

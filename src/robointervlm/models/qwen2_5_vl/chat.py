@@ -204,7 +204,7 @@ class Chat:
 
 
 def _between(backend: Any) -> re.Pattern[str] | None:
-    """What divides a text into stretches whose tokens do not depend on one another: the tokens looked for before others.
+    """What divides a text into stretches whose tokens do not depend on one another: tokens looked for before others.
 
     None if such a token takes something of its surroundings with it, or if the probe says that a stretch matters to
     the next one, as a blank that stands in front of the first one only does.
