@@ -27,6 +27,7 @@ from robointervlm.data.spec import Catalog, DatasetSpec
 from robointervlm.report.statistics import statistics_page
 from robointervlm.runs.files import write_atomically
 
+# At most; a class is a whole number of tokens wide.
 _TOKEN_CLASSES = 20
 
 
@@ -77,8 +78,10 @@ def _classes(tokens: Any) -> dict[str, int]:
     """How many samples there are in equal classes of length, by where each class begins."""
     if not len(tokens):
         return {}
-    counts, edges = np.histogram(tokens, bins=_TOKEN_CLASSES)
-    return {f"{edge:.1f}".removesuffix(".0"): int(count) for edge, count in zip(edges, counts, strict=False)}
+    first, last = int(tokens.min()), int(tokens.max())
+    width = -(-(last - first + 1) // _TOKEN_CLASSES)
+    counts = np.bincount((tokens - first) // width)
+    return {str(first + width * place): int(count) for place, count in enumerate(counts)}
 
 
 def _print(datasets: list[dict[str, Any]]) -> None:
