@@ -230,6 +230,11 @@ def test_objects_that_do_not_fit_are_an_error(read: Read, objects: dict[str, Any
         read(swift_record(**objects))[0]
 
 
+def test_objects_without_a_marker_are_something_else(read: Read) -> None:
+    objects = {"bbox": [[1, 2, 3, 4]], "categories": [7]}
+    assert read(box_record(objects=objects))[0].extra["objects"] == objects
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 

@@ -154,9 +154,7 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
         )
-    if spec.fields:
-        record = third_party.renamed(record, spec)
-    record = filled(record, spec.format)
+    record = third_party.renamed(record, spec) if spec.fields else filled(record, spec.format)
     conversation = _conversation(record)
     references = pictures_of(record, spec, image_root)
     questions = _with_markers(conversation.questions, len(references))

@@ -33,17 +33,18 @@ _DECIMALS = 4
 
 
 def filled(record: Mapping[str, Any], declared: CoordinateFormat) -> Mapping[str, Any]:
-    """The record with names and numbers in the place of its markers; itself if it has no `objects` with boxes.
+    """The record with names and numbers in the place of its markers; itself if it has no `objects` or no markers.
 
     Raises `FieldError` where the record's numbers are not in the format that the dataset declares, where they are of
     another picture than the first, or where there are more or fewer of them than markers.
     """
     objects = record.get(OBJECTS)
-    if not isinstance(objects, dict) or "bbox" not in objects:
+    texts = "messages" if record.get("messages") is not None else "conversations"
+    # Other projects have a field of this name, too.
+    if not isinstance(objects, dict) or "bbox" not in objects or not _MARKER.search(json.dumps(record.get(texts))):
         return record
     _refuse_other_format(objects, declared)
     written = {BOX: iter([_written(box) for box in _listed(objects, "bbox")]), NAME: iter(_names(objects))}
-    texts = "messages" if record.get("messages") is not None else "conversations"
     said = [_filled_message(message, written) for message in _messages(record.get(texts))]
     for marker, left in written.items():
         if more := len(list(left)):
