@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,6 +278,33 @@ def test_a_stopped_file_is_gone_on_with(
     rewrite_to(tmp_path / "fresh" / name, annotations, PIXEL, root=root, workers=1)
     assert (tmp_path / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
     assert sorted(path.name for path in tmp_path.glob("*out*")) == [name]
+
+
+KILLED = """
+import os, pickle, signal, sys
+from pathlib import Path
+from robointervlm.core.coordinates import CoordinateFormat
+from robointervlm.data.prepare import ranges, unfinished
+from robointervlm.data.prepare.rewrite import Rewriting, rewrite_to
+ranges.CHUNK, unfinished._SAVE_EVERY = 10, 2
+annotations, root, out = pickle.loads(sys.stdin.buffer.read())
+kill = lambda done, _: done == 50 and os.kill(os.getpid(), signal.SIGKILL)
+rewrite_to(out, annotations, Rewriting(CoordinateFormat.PIXEL), root=root, workers=1, progress=kill)
+"""
+
+
+def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
+    read: Read, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "CHUNK", 10)
+    annotations = read(*(box_record(id=str(index)) for index in range(95)))
+    handed = pickle.dumps((annotations, root, tmp_path / "out.json"))
+    assert subprocess.run([sys.executable, "-c", KILLED], input=handed, check=False).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out.json").exists()
+    done: list[int] = []
+    rewrite_to(tmp_path / "out.json", annotations, PIXEL, root=root, workers=1, progress=lambda at, _: done.append(at))
+    assert done[0] == 50
+    assert [record["id"] for record in json.loads((tmp_path / "out.json").read_text())] == [str(n) for n in range(95)]
 
 
 def test_what_was_begun_otherwise_is_begun_anew(
