@@ -258,11 +258,16 @@ def memory() -> dict[str, float]:
 
 
 def opened(file: Path, processor_folder: Path | None) -> None:
-    """Begin as training does, up to the first row of `batch.pack=shared`; print seconds and memory as JSON."""
+    """Begin as training does on one file; print seconds and memory as JSON."""
     torch.set_num_threads(1)
+    print(json.dumps(begun([dataset(file)], processor_folder)))
+
+
+def begun(datasets: list[DatasetSpec], processor_folder: Path | None) -> dict[str, float]:
+    """Seconds and megabytes that it takes to begin as training does, up to the first row of `batch.pack=shared`."""
     before, started = memory(), time.perf_counter()
     cpu = time.process_time()
-    mixture = Mixture([dataset(file)], seed=0)
+    mixture = Mixture(datasets, seed=0)
     listed = time.perf_counter() - started
     feed = feed_of(mixture, tokenizer_of(processor_folder))
     batch = BatchSection(pack="shared", max_tokens=8192)
@@ -284,7 +289,7 @@ def opened(file: Path, processor_folder: Path | None) -> None:
         "cpu": time.process_time() - cpu,
     }
     after = memory()
-    print(json.dumps(found | {name: after[name] - value for name, value in before.items()}))
+    return found | {name: after[name] - value for name, value in before.items()}
 
 
 def records(count: int, parent: Path | None, processor_folder: Path | None) -> None:

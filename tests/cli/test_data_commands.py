@@ -161,3 +161,19 @@ def test_rewrite_of_a_wrong_file_leaves_none(folder: Path, capsys: pytest.Captur
     (folder / "wrong.json").write_text("[7]")
     assert run(["data", "rewrite", "wrong.json", "unit.json", "--task", "current_box", "--to", "unit"]) == 3
     assert not list(folder.glob("*unit.json"))
+
+
+def test_rewrite_writes_lines_for_ms_swift(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--task", "current_box", "--to", "unit", "--shape", "ms-swift"]
+    assert run(["data", "rewrite", "good.json", "swift.jsonl", *arguments]) == 0
+    [record] = [json.loads(line) for line in (folder / "swift.jsonl").read_text().splitlines()]
+    # 1/320, 2/180, 3/320 and 4/180 with four decimals.
+    assert record["objects"] == {"ref": [], "bbox": [[0.0031, 0.0111, 0.0094, 0.0222]], "bbox_type": "norm1"}
+    checked = ["--task", "current_box", "--coordinates", "unit", "--image-dir", "."]
+    assert run(["data", "check", "swift.jsonl", *checked]) == 0
+
+
+def test_rewrite_of_a_shape_there_is_not_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--task", "current_box", "--to", "unit", "--shape", "coco"]
+    assert run(["data", "rewrite", "good.json", "out.json", *arguments]) == 2
+    assert "--shape coco is not known; one of: published, training" in capsys.readouterr().err

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from robointervlm.core.answer import Text
-from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.data.images import load
 from robointervlm.data.prepare.check import check_dataset
+from robointervlm.data.prepare.rewrite import Rewriting, rewritten
 from robointervlm.data.records import Annotations
 from robointervlm.data.spec import DatasetSpec, spec_of_file
 
@@ -35,6 +36,20 @@ def test_the_llamafactory_demo_has_two_pictures_and_two_turns(shared: Path) -> N
     assert [turn.question for turn in samples[0].turns] == [("<image>Who are they?",), ("What are they doing?<image>",)]
     assert samples[4].turns[1].answer == Text("因为他正在双膝跪地滑行庆祝。")
     assert check_dataset(spec).problems == ()
+
+
+def test_the_llamafactory_demo_comes_out_as_it_went_in(shared: Path) -> None:
+    file = shared / "llamafactory_demo" / "mllm_demo.json"
+    annotations = Annotations(demo(file, "mllm_demo_data/"))
+    for shape in ("sharegpt", "ms-swift"):
+        written = list(rewritten(annotations, Rewriting(CoordinateFormat.PIXEL, shape)))
+        assert [
+            {
+                "messages": record["messages"],
+                "images": [f"mllm_demo_data/{path}" for path in record["images"]],
+            }
+            for record in written
+        ] == json.loads(file.read_text())
 
 
 def test_sharerobot_conversations_are_read_as_text(shared: Path, tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ import unicodedata
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
 from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Message
+from robointervlm.models.qwen2_5_vl import chat as chat_module
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.pictures import Grid
 from robointervlm.models.tiny import CHAT_TEMPLATE
@@ -284,3 +288,28 @@ def test_a_tokenizer_that_would_cut_does_not(chat):
     cutting.backend_tokenizer.enable_truncation(3)
     messages = [Message("user", "Where is the red cup now?")]
     assert Chat(cutting).prompt(messages, []).tolist() == chat.prompt(messages, []).tolist()
+
+
+@given(MESSAGES, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_what_is_remembered_of_stretches_of_text_has_the_tokens_of_the_whole(official, messages, open_answer):
+    rendered = official.rendered(messages, open_answer=open_answer)
+    assert official._ids(rendered).tolist() == official.tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def test_a_tokenizer_to_which_the_beginning_of_a_text_matters_is_given_it_whole(chat):
+    # As SentencePiece does it: a blank before the first word, and none after a special token.
+    backend = tokenizers.Tokenizer(WordLevel({"\u2581a": 0, "a": 1, "?": 2}, unk_token="?"))
+    backend.pre_tokenizer = Metaspace(prepend_scheme="first")
+    backend.add_special_tokens(["<|image_pad|>", "<|im_end|>"])
+    other = Chat(PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=CHAT_TEMPLATE))
+    assert other._ids("a<|im_end|>a").tolist() == [0, 4, 1]
+    assert chat._between is not None
+
+
+def test_no_more_stretches_are_remembered_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(chat_module, "KEPT_STRETCHES", 3)
+    chat = Chat(shared_model().encoder.chat.tokenizer)
+    for number in range(9):
+        assert chat.decoded(chat._ids(f"number {number}")) == f"number {number}"
+        assert len(chat._encoded) <= 3

@@ -25,6 +25,7 @@ from robointervlm.cli.data_options import (
     progress_of,
 )
 from robointervlm.cli.index import measured_rows, model_section
+from robointervlm.cli.statistics import described, write_statistics
 from robointervlm.core.errors import ExitCode
 from robointervlm.data.annotations import RecordProblem
 from robointervlm.data.mixture import Mixture
@@ -46,6 +47,9 @@ def check(  # noqa: PLR0913 - one per option
     output: Annotated[Path | None, typer.Option("--json", help="Write the result of the check to this file.")] = None,
     listed: Annotated[Path | None, typer.Option("--list", help="Write every problem to this file, one a line.")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="Look for over-long samples, for this model.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--stats", help="Write what `stats` writes to this page, too, without reading twice.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="With --model: what is over-long.")] = 8192,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
 ) -> None:
@@ -75,6 +79,8 @@ def check(  # noqa: PLR0913 - one per option
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps([result.as_json() for result in results], indent=2) + "\n", encoding="utf-8")
+    if page is not None:
+        write_statistics(page, [described(spec, found.counted) for spec, found in zip(specs, results, strict=True)])
     _print_summary(results)
     if any(result.errors for result in results):
         raise typer.Exit(ExitCode.BAD_INPUT)

@@ -22,11 +22,12 @@ from robointervlm.cli.data_options import (
 )
 from robointervlm.cli.index import measured_rows, model_section
 from robointervlm.data.mixture import Mixture
-from robointervlm.data.prepare.stats import statistics_of
-from robointervlm.data.spec import Catalog
+from robointervlm.data.prepare.stats import Statistics, statistics_of
+from robointervlm.data.spec import Catalog, DatasetSpec
 from robointervlm.report.statistics import statistics_page
 from robointervlm.runs.files import write_atomically
 
+# At most; a class is a whole number of tokens wide.
 _TOKEN_CLASSES = 20
 
 
@@ -53,23 +54,34 @@ def stats(  # noqa: PLR0913 - one per option
     for name in names:
         spec = named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir)
         with progress_of(f"counting {spec.name}") as advance:
-            counted = statistics_of(spec, root, workers=workers, progress=advance).as_json()
-        datasets.append({"dataset": spec.name, "source": spec.source, "split": spec.split, **counted})
+            datasets.append(described(spec, statistics_of(spec, root, workers=workers, progress=advance)))
         if model is not None:
             rows = measured_rows(Mixture([spec], root=root, catalog=known), model_section(model), workers=workers)
             datasets[-1]["tokens"] = _classes(rows["tokens"][rows["tokens"] > 0])
-    write_atomically(out, statistics_page(datasets))
-    write_atomically(out.with_suffix(".json"), json.dumps(datasets, indent=1) + "\n")
+    write_statistics(out, datasets)
     _print(datasets)
     typer.echo(f"{out} shows the plots, {out.with_suffix('.json')} holds the figures.")
+
+
+def described(spec: DatasetSpec, counted: Statistics) -> dict[str, Any]:
+    """The counts of a dataset as JSON values, with its name, source and split."""
+    return {"dataset": spec.name, "source": spec.source, "split": spec.split, **counted.as_json()}
+
+
+def write_statistics(out: Path, datasets: list[dict[str, Any]]) -> None:
+    """Write the page of these datasets, and their figures beside it."""
+    write_atomically(out, statistics_page(datasets))
+    write_atomically(out.with_suffix(".json"), json.dumps(datasets, indent=1) + "\n")
 
 
 def _classes(tokens: Any) -> dict[str, int]:
     """How many samples there are in equal classes of length, by where each class begins."""
     if not len(tokens):
         return {}
-    counts, edges = np.histogram(tokens, bins=_TOKEN_CLASSES)
-    return {f"{edge:.1f}".removesuffix(".0"): int(count) for edge, count in zip(edges, counts, strict=False)}
+    first, last = int(tokens.min()), int(tokens.max())
+    width = -(-(last - first + 1) // _TOKEN_CLASSES)
+    counts = np.bincount((tokens - first) // width)
+    return {str(first + width * place): int(count) for place, count in enumerate(counts)}
 
 
 def _print(datasets: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from robointervlm.core.errors import DataError, RecipeError
@@ -43,6 +44,7 @@ class CoordinateFormat(Enum):
     RESIZED = "resized"
 
     @classmethod
+    @cache
     def named(cls, name: str) -> CoordinateFormat:
         """The format of this name: ours, or the one under which RoboInter-VQA publishes it."""
         try:

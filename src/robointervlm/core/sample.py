@@ -65,7 +65,8 @@ class Sample:
     """A conversation about images; robot tasks have one turn, general data may have several.
 
     `images` stand where the `<image>` markers of the questions are, in order. Coordinates are pixels of the first
-    image, whose stored size is `size` (None for a sample without images). `raw_answer` is the annotation's own text.
+    image, whose stored size is `size` (None for a sample without images). `raw_answer` is the annotation's own text,
+    `notes` are what its reader noted (as in a `Reading`).
     """
 
     id: str
@@ -77,6 +78,7 @@ class Sample:
     raw_answer: str = ""
     episode: str = ""
     extra: dict[str, object] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def question(self) -> Question:

@@ -25,6 +25,8 @@ _INK = re.compile(rb"[^ \t\r\n]")
 # A smaller file is walked in a fifth of a second; a larger one once, and what was found is kept.
 STORE_FROM_BYTES = 16_000_000
 Layout = Literal["list", "object", "lines"]
+# One for all records: `json.loads` with an option makes a new one each time.
+_decoded = json.JSONDecoder(parse_constant=refuse_constant).decode
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,12 @@ class RecordFile:
 
     def __getitem__(self, position: int) -> Any:
         """The record as JSON gives it, which may be no object at all; a line that is no JSON is a `RecordError`."""
-        start, end = self._places()[position, :2].tolist()
+        places = self._places()
+        start, end = int(places[position, 0]), int(places[position, 1])
         # At a place instead of from the last one: processes that were forked share the file.
         content = os.pread(self._opened().fileno(), end - start, start)
         try:
-            return json.loads(content.decode("utf-8"), parse_constant=refuse_constant)
+            return _decoded(content.decode("utf-8"))
         except _BAD_JSON as error:
             raise RecordError(self.problem(position, "", f"is not JSON: {_said(error)}")) from error
 

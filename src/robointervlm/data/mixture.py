@@ -91,8 +91,11 @@ def subset(name: str, records: int, percent: float, seed: int) -> NDArray[np.int
         return np.empty(0, dtype=np.int64)
     wanted = max(1, math.ceil(records * percent / 100 - 0.5 - 1e-9))
     whole, rest = divmod(wanted, records)
-    part = np.sort(_shuffled(records, "subset", seed, name, records)[:rest])
-    return np.sort(np.concatenate([np.tile(np.arange(records, dtype=np.int64), whole), part]), kind="stable")
+    everything = np.repeat(np.arange(records, dtype=np.int64), whole)
+    if not rest:
+        return everything
+    part = _shuffled(records, "subset", seed, name, records)[:rest]
+    return np.sort(np.concatenate([everything, part]), kind="stable")
 
 
 def _shuffled(count: int, *key: object) -> NDArray[np.int64]:

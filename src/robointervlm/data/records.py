@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.answer import Unparsed
+from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, smart_resize
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.reading import find_places
@@ -29,12 +29,15 @@ from robointervlm.data.annotations import FieldError, RecordError, RecordFile, R
 from robointervlm.data.episode_frames import frame_of_key, is_frame_key
 from robointervlm.data.index import stored
 from robointervlm.data.spec import DatasetSpec
+from robointervlm.data.swift_objects import filled
 from robointervlm.tasks import Task, task_named
 
 __all__ = ["Annotations", "RecordError", "RecordProblem", "RefusedRecordError", "read_record"]
 
 # One validation file of the release spells it "huamn".
-_ROLES = {"human": "user", "huamn": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+_ROLES = {"human": "user", "huamn": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"} | {
+    "system": "system"
+}
 _IMAGE_FIELDS = ("image", "images", "image_path")
 _ANSWER_FIELDS = ("ground_truth", "gt")
 _SIZE_FIELDS = (("w", "h"), ("width", "height"))
@@ -151,19 +154,21 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
         )
-    if spec.fields:
-        record = third_party.renamed(record, spec)
+    record = third_party.renamed(record, spec) if spec.fields else filled(record, spec.format)
     conversation = _conversation(record)
     references = pictures_of(record, spec, image_root)
     questions = _with_markers(conversation.questions, len(references))
     sizes = _sizes(record, spec, references)
     space = _space(spec, sizes)
+    notes: tuple[str, ...] = ()
     if third_party.MASK in record:
         region = third_party.region_of(record, image_root, sizes.stored)
-        turns: tuple[Turn, ...] = (Turn(_question(questions[0], task, space), region),)
+        turns = [Turn(_question(questions[0], task, space), region)]
     else:
-        pairs = zip(questions, conversation.answers, strict=True)
-        turns = tuple(_turn(question, answer, task, space) for question, answer in pairs)
+        turns = []
+        for question, answer in zip(questions, conversation.answers, strict=True):
+            read, notes = _answer(answer, task, space)
+            turns.append(Turn(_question(question, task, space), read))
     extra = {key: value for key, value in record.items() if key not in _READ_FIELDS}
     if conversation.system:
         extra["system"] = conversation.system
@@ -172,11 +177,12 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         task=task.name,
         dataset=spec.name,
         images=references,
-        turns=turns,
+        turns=tuple(turns),
         size=sizes.stored,
         raw_answer=conversation.answers[-1],
         episode=str(record.get("episode", "")),
         extra=extra,
+        notes=notes,
     )
 
 
@@ -215,7 +221,10 @@ def _dialogue(record: Mapping[str, Any], field: str, role_key: str, text_key: st
         raise FieldError(field, f"is {_kind(entries)}; a list of messages is expected")
     said: dict[str, list[str]] = {"user": [], "assistant": [], "system": []}
     for number, entry in enumerate(entries):
-        role, text = _message(f"{field}[{number}]", entry, role_key, text_key)
+        try:
+            role, text = _message(entry, role_key, text_key)
+        except FieldError as error:
+            raise FieldError(f"{field}[{number}]{error.field}", error.reason) from None
         expected = "assistant" if len(said["user"]) > len(said["assistant"]) else "user"
         if role != expected and not (role == "system" and number == 0):
             raise FieldError(f"{field}[{number}]", f"is from the {role}, but the {expected}'s turn is due")
@@ -227,17 +236,20 @@ def _dialogue(record: Mapping[str, Any], field: str, role_key: str, text_key: st
     return _Conversation(said["user"], said["assistant"], "\n".join(said["system"]))
 
 
-def _message(field: str, entry: object, role_key: str, text_key: str) -> tuple[str, str]:
+def _message(entry: object, role_key: str, text_key: str) -> tuple[str, str]:
+    """Who says it, and what. Fields of errors are those within the message."""
     if not isinstance(entry, dict):
-        raise FieldError(field, f"is {_kind(entry)}; an object with '{role_key}' and '{text_key}' is expected")
+        raise FieldError("", f"is {_kind(entry)}; an object with '{role_key}' and '{text_key}' is expected")
     said_by = entry.get(role_key)
-    role = "system" if said_by == "system" else _ROLES.get(said_by) if isinstance(said_by, str) else None
+    role = _ROLES.get(said_by) if isinstance(said_by, str) else None
     if role is None:
-        known = ", ".join((*_ROLES, "system"))
-        raise FieldError(f"{field}.{role_key}", f"is {said_by!r}; one of {known} is expected")
-    text = _text(f"{field}.{text_key}", entry.get(text_key))
+        raise FieldError(f".{role_key}", f"is {said_by!r}; one of {', '.join(_ROLES)} is expected")
+    try:
+        text = _text(text_key, entry.get(text_key))
+    except FieldError as error:
+        raise FieldError(f".{text_key}", error.reason) from None
     if role != "user" and IMAGE_MARKER in text:
-        raise FieldError(f"{field}.{text_key}", f"holds {IMAGE_MARKER} outside a question")
+        raise FieldError(f".{text_key}", f"holds {IMAGE_MARKER} outside a question")
     return role, text
 
 
@@ -253,8 +265,7 @@ def _reference(record: Mapping[str, Any], missing: str = "is missing") -> str:
 def _text(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise FieldError(field, f"is {_kind(value)}; text is expected")
-    token = _SPECIAL_TOKEN.search(value)
-    if token:
+    if "<|" in value and (token := _SPECIAL_TOKEN.search(value)):
         raise FieldError(field, f"holds the special token {token[0]}, which a model would obey instead of read")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise FieldError(field, "holds half of a surrogate pair, which is no character")
@@ -273,10 +284,10 @@ def pictures_of(record: Mapping[str, Any], spec: DatasetSpec, root: Path) -> tup
     for path in paths:
         if not isinstance(path, str) or not path:
             raise FieldError(given[0], f"holds {path!r}; the path of a picture is expected")
-    sizes = [_declared_size(record, spec), *[None] * len(paths)]
-    return tuple(
-        ImageRef(root, _placed(record, given[0], path, spec), size) for path, size in zip(paths, sizes, strict=False)
-    )
+    if spec.strip_prefix or spec.episodes:
+        paths = [_placed(record, given[0], path, spec) for path in paths]
+    first = [ImageRef(root, path, _declared_size(record, spec)) for path in paths[:1]]
+    return (*first, *[ImageRef(root, path) for path in paths[1:]])
 
 
 def _placed(record: Mapping[str, Any], field: str, path: str, spec: DatasetSpec) -> str:
@@ -352,11 +363,12 @@ def _space(spec: DatasetSpec, sizes: _Sizes) -> Space | None:
     return Space(spec.format, sizes.stored, sizes.processed)
 
 
-def _turn(question: str, answer: str, task: Task, space: Space | None) -> Turn:
-    read = task.read(answer, space)
-    if isinstance(read, Unparsed):
-        raise FieldError("answer", f"{answer[:80]!r} is not read as {task.name}: {read.reason}")
-    return Turn(_question(question, task, space), read)
+def _answer(text: str, task: Task, space: Space | None) -> tuple[Answer, tuple[str, ...]]:
+    """The answer, and the notes of its reading."""
+    reading = task.reading(text, space)
+    if isinstance(reading.answer, Unparsed):
+        raise FieldError("answer", f"{text[:80]!r} is not read as {task.name}: {reading.answer.reason}")
+    return reading.answer, reading.notes
 
 
 def _question(text: str, task: Task, space: Space | None) -> Question:

@@ -14,11 +14,12 @@ import json
 import logging
 import multiprocessing
 import os
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -33,6 +34,7 @@ from robointervlm.data import images, index
 from robointervlm.data.records import Annotations
 from robointervlm.models.qwen2_5_vl.encoder import Encoded, Encoder
 from robointervlm.models.qwen2_5_vl.packed import shareable
+from robointervlm.models.qwen2_5_vl.pictures import Grid
 from robointervlm.train.augment import MARGIN, moved_turns
 from robointervlm.train.feed import Feed, TooLongError
 from robointervlm.train.recipe import BatchSection
@@ -56,16 +58,32 @@ Measures = NDArray[Any]
 Progress = Callable[[int, int], None]
 
 
-def stamp(sample: Sample) -> int:
-    """Size and time of change of each of the sample's picture files, as one number that is not 0."""
+def stamp(sample: Sample, status: Callable[[ImageRef], bytes] | None = None) -> int:
+    """Size and time of change of each of the sample's picture files, as one number that is not 0.
+
+    `status` may know them already.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for reference in sample.images:
-        try:
-            status = os.stat(os.path.join(reference.root, reference.path))  # noqa: PTH116, PTH118 - for millions
-            digest.update(f"{status.st_size} {status.st_mtime_ns};".encode())
-        except (OSError, ValueError):
-            digest.update(b"missing;")
+        digest.update((status or _status)(reference))
     return int.from_bytes(digest.digest(), "little") or 1
+
+
+def _status(reference: ImageRef) -> bytes:
+    """Size and time of change of a picture's file, or that it is missing."""
+    try:
+        status = os.stat(os.path.join(reference.root, reference.path))  # noqa: PTH116, PTH118 - for millions
+    except (OSError, ValueError):
+        return b"missing;"
+    return f"{status.st_size} {status.st_mtime_ns};".encode()
+
+
+class _Facts(NamedTuple):
+    """A picture's content by its hash, its size, and the patches that are made of it."""
+
+    content: str
+    size: ImageSize
+    grid: Grid
 
 
 @dataclass
@@ -74,44 +92,54 @@ class Measurer:
 
     feed: Feed
     annotations: Annotations
-    _seen: OrderedDict[ImageRef, tuple[str, ImageSize]] = field(default_factory=OrderedDict)
+    # By path: all pictures of a dataset have one root.
+    _seen: OrderedDict[str, _Facts] = field(default_factory=OrderedDict)
 
     def rows(self, positions: Sequence[int], known: Sequence[int]) -> Measures:
         """The measures of samples; of one whose stamp is still the known one nothing but the stamp is set."""
         rows = np.zeros(len(positions), dtype=MEASURE)
+        states: dict[str, bytes] = {}
+
+        def status(reference: ImageRef) -> bytes:
+            if reference.path not in states:
+                states[reference.path] = _status(reference)
+            return states[reference.path]
+
         for row, (position, before) in enumerate(zip(positions, known, strict=True)):
             try:
                 sample = self.annotations[position]
             except RoboInterError:
                 rows[row]["stamp"] = 1  # the feed names it and counts it
                 continue
-            rows[row]["stamp"] = now = stamp(sample)
-            if now != before:
-                rows[row]["tokens"], rows[row]["shared"], rows[row]["key"] = self._measured(sample)
+            now = stamp(sample, status)
+            rows[row] = (*(self._measured(sample) if now != before else (0, 0, (0, 0))), now)
         return rows
 
-    def _measured(self, sample: Sample) -> tuple[int, int, Sequence[int]]:
-        encoder = self.feed.encoder
+    def _measured(self, sample: Sample) -> tuple[int, int, tuple[int, ...]]:
+        chat = self.feed.encoder.chat
         try:
             pictures = [self._picture(reference) for reference in sample.images]
-            size = pictures[0][1] if pictures else None
-            grids = [encoder.limits.grid(each) for _, each in pictures]
+            size = pictures[0].size if pictures else None
+            grids = [picture.grid for picture in pictures]
             written = [
-                encoder.chat.supervised(self.feed.messages(sample, turns, size), grids)
+                chat.supervised(self.feed.messages(sample, turns, size), grids)
                 for turns in self._variants(sample.turns, size if len(pictures) == 1 else None)
             ]
         except RoboInterError:
             return 0, 0, (0, 0)
-        shared = shareable(Encoded(written[0].ids, written[0].labels, [], grids), encoder.chat.image_token_id)
-        digest = hashlib.sha256(repr([name for name, _ in pictures]).encode() + written[0].ids[:shared].tobytes())
-        return max(len(each.ids) for each in written), shared, np.frombuffer(digest.digest()[:16], "<u8").tolist()
+        shared = shareable(Encoded(written[0].ids, written[0].labels, [], grids), chat.image_token_id)
+        digest = hashlib.sha256("".join([picture.content for picture in pictures]).encode())
+        digest.update(written[0].ids[:shared].tobytes())
+        return max(len(each.ids) for each in written), shared, struct.unpack("<2Q", digest.digest()[:16])
 
-    def _picture(self, reference: ImageRef) -> tuple[str, ImageSize]:
-        if reference not in self._seen:
+    def _picture(self, reference: ImageRef) -> _Facts:
+        found = self._seen.get(reference.path)
+        if found is None:
             if len(self._seen) >= REMEMBERED:
                 self._seen.popitem(last=False)
-            self._seen[reference] = images.content_and_size(reference)
-        return self._seen[reference]
+            content, size = images.content_and_size(reference)
+            found = self._seen[reference.path] = _Facts(content, size, self.feed.encoder.limits.grid(size))
+        return found
 
     def _variants(self, turns: tuple[Turn, ...], size: ImageSize | None) -> Iterator[tuple[Turn, ...]]:
         """The conversation as it is and, where crops move its places, with the longest numbers these can become."""

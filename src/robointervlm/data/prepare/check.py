@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.answer import Box, Choice, Points, Trajectory, YesNo
-from robointervlm.core.coordinates import ImageSize, Point, Space
+from robointervlm.core.answer import Box, Points, Trajectory
+from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.errors import DataError, RoboInterError
-from robointervlm.core.reading import read_box
 from robointervlm.core.sample import ImageRef, Place, Sample
 from robointervlm.data import images
 from robointervlm.data.annotations import FieldError, RecordProblem
 from robointervlm.data.prepare.ranges import over_ranges
+from robointervlm.data.prepare.stats import Statistics
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError, pictures_of
 from robointervlm.data.spec import DatasetSpec
 
@@ -42,7 +42,7 @@ class Checked:
     """What a check of one dataset found.
 
     `problems` are the first of them (`held_back` tells how many more there are), `kinds` counts all by severity and
-    field. `answers` counts the letters, and yes and no, of each task; `episodes` holds the first record of each one.
+    field. `episodes` holds the first record of each one; `counted` is what `stats` counts.
     """
 
     dataset: str
@@ -51,9 +51,14 @@ class Checked:
     pictures: int
     problems: tuple[RecordProblem, ...]
     kinds: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     episodes: Mapping[str, int] = field(default_factory=dict)
     split: str = ""
+    counted: Statistics = field(default_factory=Statistics, compare=False)
+
+    @property
+    def answers(self) -> dict[str, Mapping[str, int]]:
+        """How often each letter, or yes and no, is the answer, by task."""
+        return _answers(self.counted)
 
     @property
     def errors(self) -> int:
@@ -126,7 +131,7 @@ def check_dataset(  # noqa: PLR0913 - one per option
             progress(part.stop, count)
     if not count:
         collected.problem(RecordProblem(file, -1, "", "holds no records"))
-    for problem in chain(_duplicates(annotations, collected.names()), _unbalanced(file, collected.answers)):
+    for problem in chain(_duplicates(annotations, collected.names()), _unbalanced(file, _answers(collected.counted))):
         collected.problem(problem)
     return collected.checked()
 
@@ -153,15 +158,15 @@ class _Found:
     problems: list[RecordProblem]
     names: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     pictures: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    answers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     episodes: dict[str, int] = field(default_factory=dict)
+    counted: Statistics = field(default_factory=Statistics)
 
 
 class _Collected:
     """What was found so far, of all ranges."""
 
     def __init__(self, spec: DatasetSpec, file: Path, listed: Callable[[RecordProblem], object]) -> None:
-        self.answers: dict[str, Counter[str]] = defaultdict(Counter)
+        self.counted = Statistics()
         self._spec = spec
         self._file = file
         self._listed = listed
@@ -178,8 +183,7 @@ class _Collected:
         self._records += len(part)
         self._names.append(found.names)
         self._pictures.append(found.pictures)
-        for task, answers in found.answers.items():
-            self.answers[task].update(answers)
+        self.counted.merge(found.counted)
         for episode, record in found.episodes.items():
             self._episodes.setdefault(episode, record)
         return self
@@ -203,29 +207,26 @@ class _Collected:
             *totals,
             held,
             kinds=self._kinds,
-            answers={task: dict(counts) for task, counts in self.answers.items()},
             episodes=self._episodes,
             split=self._spec.split,
+            counted=self.counted,
         )
 
 
 def _check_range(annotations: Annotations, part: range, *, quick: bool) -> _Found:
     checker = _Checker(annotations, quick=quick)
     names = np.zeros(len(part), np.uint64)
-    found = _Found([], names)
+    found = _Found([], names, counted=Statistics(records=len(part)))
     for place, index in enumerate(part):
         sample, problems = checker.record(index)
         found.problems += problems
         if sample is None:
+            found.counted.unreadable += 1
             continue
+        found.counted.add(sample)
         names[place] = _digest(sample.id)
         if episode := episode_of(sample):
             found.episodes.setdefault(episode, index)
-        for turn in sample.turns:
-            if isinstance(turn.answer, Choice):
-                found.answers[sample.task][turn.answer.letter] += 1
-            elif isinstance(turn.answer, YesNo):
-                found.answers[sample.task]["yes" if turn.answer.yes else "no"] += 1
     found.pictures = np.array(sorted(map(_digest, checker.pictures)), np.uint64)
     return found
 
@@ -255,6 +256,10 @@ def _duplicates(annotations: Annotations, names: NDArray[np.uint64]) -> Iterator
             name = annotations[int(order[place])].id
             reason = f"is also the id of {earlier}; records of results are kept by id"
             yield annotations.problem(int(order[place]), "id", reason, name)
+
+
+def _answers(counted: Statistics) -> dict[str, Mapping[str, int]]:
+    return {task: dict(counts.answers) for task, counts in counted.tasks.items() if counts.answers}
 
 
 def _unbalanced(file: Path, answers: Mapping[str, Mapping[str, int]]) -> Iterator[RecordProblem]:
@@ -344,6 +349,8 @@ def _outside(sample: Sample) -> Iterator[_Flaw]:
 
 
 def _box_outside(box: Box, size: ImageSize) -> Iterator[_Flaw]:
+    if 0 <= box.x1 < box.x2 <= size.width and 0 <= box.y1 < box.y2 <= size.height:
+        return  # as most are
     where = f"the box {_rounded(box.corners)} in a picture of {size.width}x{size.height}"
     if box.x2 <= 0 or box.y2 <= 0 or box.x1 >= size.width or box.y1 >= size.height:
         yield "error", "answer", f"{where} lies wholly outside"
@@ -364,8 +371,5 @@ def _rounded(points: tuple[Point, ...]) -> str:
 
 def _swapped(sample: Sample) -> Iterator[_Flaw]:
     """A reference box whose first corner is not the upper left one; it is read, with the corners put in order."""
-    if not isinstance(sample.answer, Box) or sample.size is None:
-        return
-    # Which corner comes first is the same in every coordinate format.
-    if "corners swapped" in read_box(sample.raw_answer, Space.pixels(sample.size)).notes:
+    if "corners swapped" in sample.notes:
         yield "error", "answer", f"the corners in {sample.raw_answer[:80]!r} are swapped; x1 <= x2 and y1 <= y2 are due"

@@ -2,64 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from robointervlm.core.answer import Region
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, floored, smart_resize
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.sample import Sample, written_question
+from robointervlm.data.annotations import FieldError
+from robointervlm.data.index import identity
+from robointervlm.data.prepare.ranges import over_ranges
+from robointervlm.data.prepare.unfinished import Unfinished
 from robointervlm.data.records import Annotations, RecordError
+from robointervlm.data.swift_objects import Marking, filled
 from robointervlm.tasks import task_named
 
-Shape = Literal["published", "training", "evaluation", "sharegpt"]
+Shape = Literal["published", "training", "evaluation", "sharegpt", "ms-swift"]
 Texts = list[tuple[str, str]]
 
 
-class PublishedSpace(Space):
-    """Coordinates written as the published files have them: `resized` ones truncated, the others rounded."""
+@dataclass(frozen=True)
+class Rewriting:
+    """What records become.
+
+    `decimals` are those of the numbers in the texts; without them `unit` ones have two and the others none, as in the
+    published files.
+    """
+
+    target: CoordinateFormat
+    shape: Shape = "published"
+    decimals: int | None = None
+
+
+@dataclass(frozen=True)
+class WrittenSpace(Space):
+    """Coordinates as a file has them: with `decimals`, or as published (`resized` truncated, the others rounded)."""
+
+    decimals: int | None = None
 
     def number(self, value: float) -> str:
-        """A coordinate as text."""
-        return str(floored(value)) if self.format is CoordinateFormat.RESIZED else super().number(value)
+        """A coordinate as text, without trailing zeros."""
+        if self.decimals is None:
+            return str(floored(value)) if self.format is CoordinateFormat.RESIZED else super().number(value)
+        scale = 10**self.decimals
+        text = f"{round(value * scale) / scale:.{self.decimals}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if text == "-0" else text
 
 
-def rewritten(annotations: Annotations, target: CoordinateFormat, shape: Shape) -> Iterator[dict[str, Any]]:
-    """Every record of a dataset, one at a time, in the target format and shape.
+def rewritten(annotations: Annotations, how: Rewriting, part: range | None = None) -> Iterator[dict[str, Any]]:
+    """Every record of a dataset, or those of a part of it, one at a time, in the target format and shape.
 
     In the format they are in already, texts stay as they are. A wrong record raises `RecordError`; a dataset of another
     project (with `fields`) is a `RecipeError`.
     """
     if annotations.spec.fields:
         raise RecipeError(f"dataset '{annotations.spec.name}' has records of another project; they are not rewritten.")
-    for index in range(len(annotations)):
+    for index in range(len(annotations)) if part is None else part:
         sample = annotations[index]
-        if any(isinstance(turn.answer, Region) for turn in sample.turns):
-            raise RecordError(annotations.problem(index, "answer", "is a mask, which is not rewritten", sample.id))
-        raw = annotations.raw(index)
-        texts = _texts(sample, raw, target, same=target is annotations.spec.format)
-        yield _shaped(raw, sample, texts, shape)
+        try:
+            raw = filled(annotations.raw(index), annotations.spec.format)
+            yield _rewritten(sample, raw, how, annotations.spec.format)
+        except FieldError as error:
+            raise RecordError(annotations.problem(index, error.field, error.reason, sample.id)) from error
 
 
-def _texts(sample: Sample, raw: Mapping[str, Any], target: CoordinateFormat, *, same: bool) -> Texts:
+def rewrite_to(  # noqa: PLR0913 - all but the first three by name
+    out: Path,
+    annotations: Annotations,
+    how: Rewriting,
+    *,
+    root: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes all records to a JSON list, or to JSON lines if the name ends in `.jsonl`; returns how many.
+
+    The file is there when it is whole. The same call goes on where one was stopped, and gives the same bytes.
+    """
+    key = repr((identity(annotations.file.path), annotations.spec.model_dump_json(), str(root), how))
+    with Unfinished(out, key) as unfinished:
+        work = partial(_range_text, how=how)
+        for part, text in over_ranges(work, annotations, root, workers, first=unfinished.records):
+            unfinished.add(text, part.stop)
+            if progress is not None:
+                progress(part.stop, len(annotations))
+        unfinished.finish()
+    return len(annotations)
+
+
+def _range_text(annotations: Annotations, part: range, *, how: Rewriting) -> list[str]:
+    """The records of a range as JSON, a text each."""
+    return [json.dumps(record, ensure_ascii=False) for record in rewritten(annotations, how, part)]
+
+
+def _rewritten(sample: Sample, raw: Mapping[str, Any], how: Rewriting, format_: CoordinateFormat) -> dict[str, Any]:
+    if any(isinstance(turn.answer, Region) for turn in sample.turns):
+        raise FieldError("answer", "is a mask, which is not rewritten")
+    space = _space(sample, raw, how)
+    if how.shape == "ms-swift":
+        write = task_named(sample.task).write
+        marking = Marking(space, how.target)
+        texts = [(marking.question(turn.question), marking.answer(turn.answer, write)) for turn in sample.turns]
+        return {**_shaped(raw, sample, texts, how.shape), **marking.objects()}
+    same = how.target is format_ and how.decimals is None
+    return _shaped(raw, sample, _texts(sample, raw, space, same=same), how.shape)
+
+
+def _space(sample: Sample, raw: Mapping[str, Any], how: Rewriting) -> Space | None:
+    if sample.size is None:
+        return None
+    width, height = raw.get("new_w"), raw.get("new_h")
+    resized = ImageSize(width, height) if width and height else smart_resize(sample.size)
+    return WrittenSpace(how.target, sample.size, resized, how.decimals)
+
+
+def _texts(sample: Sample, raw: Mapping[str, Any], space: Space | None, *, same: bool) -> Texts:
     """Questions and answers in the target's numbers."""
-    source = [turn.get("value", turn.get("content")) for turn in raw.get("conversations") or raw.get("messages") or ()]
+    turns = raw.get("conversations") or raw.get("messages") or ()
+    source = [turn.get("value", turn.get("content")) for turn in turns if "system" not in _role(turn)]
     if same and source and len(source) == 2 * len(sample.turns):
         return list(zip(source[::2], source[1::2], strict=True))
-    space = None
-    if sample.size is not None:
-        width, height = raw.get("new_w"), raw.get("new_h")
-        resized = ImageSize(width, height) if width and height else smart_resize(sample.size)
-        space = PublishedSpace(target, sample.size, resized)
     task = task_named(sample.task)
     return [(written_question(turn.question, space), task.write(turn.answer, space)) for turn in sample.turns]
+
+
+def _role(turn: Mapping[str, Any]) -> tuple[Any, Any]:
+    return turn.get("from"), turn.get("role")
 
 
 def _shaped(raw: Mapping[str, Any], sample: Sample, texts: Texts, shape: Shape) -> dict[str, Any]:
     pictures = [reference.path for reference in sample.images]
     one_or_all = pictures[0] if len(pictures) == 1 else pictures
-    if shape == "sharegpt":
-        return {"messages": _messages(texts, "role", "content", ("user", "assistant")), "images": pictures}
+    system = sample.extra.get("system")
+    if shape in {"sharegpt", "ms-swift"}:
+        first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
+        messages = first + _messages(texts, "role", "content", ("user", "assistant"))
+        return {"id": sample.id, "messages": messages, "images": pictures}
     turns = _messages(texts, "from", "value", ("human", "gpt"))
     if shape == "training":
         return {"id": sample.id, "image": one_or_all, "conversations": turns}

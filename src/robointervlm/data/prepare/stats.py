@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robointervlm.core.answer import Answer, Box, Choice, Trajectory, YesNo
 from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.sample import Sample
 from robointervlm.data.prepare.ranges import over_ranges
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import DatasetSpec
@@ -79,8 +80,16 @@ class Statistics:
 
     records: int = 0
     unreadable: int = 0
-    tasks: dict[str, TaskStatistics] = field(default_factory=dict)
+    tasks: dict[str, TaskStatistics] = field(default_factory=lambda: defaultdict(TaskStatistics))
     pictures: Counter[int] = field(default_factory=Counter)
+
+    def add(self, sample: Sample) -> None:
+        """Count what a sample holds; whoever calls counts the records."""
+        self.pictures[len(sample.images)] += 1
+        task = self.tasks[sample.task]
+        task.samples += 1
+        for turn in sample.turns:
+            task.add(turn.answer, sample.size)
 
     def merge(self, other: Statistics) -> None:
         """Add what was counted of another range."""
@@ -88,7 +97,7 @@ class Statistics:
         self.unreadable += other.unreadable
         self.pictures.update(other.pictures)
         for task, counts in other.tasks.items():
-            self.tasks.setdefault(task, TaskStatistics()).merge(counts)
+            self.tasks[task].merge(counts)
 
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON values."""
@@ -125,9 +134,5 @@ def _of_range(annotations: Annotations, part: range) -> Statistics:
         except (RecordError, RefusedRecordError):
             counted.unreadable += 1  # `check` says what is wrong with it
             continue
-        counted.pictures[len(sample.images)] += 1
-        task = counted.tasks.setdefault(sample.task, TaskStatistics())
-        task.samples += 1
-        for turn in sample.turns:
-            task.add(turn.answer, sample.size)
+        counted.add(sample)
     return counted

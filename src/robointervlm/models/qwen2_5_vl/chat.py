@@ -6,6 +6,7 @@ token of the tokenizer is refused: it would end a turn or open a picture that is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,9 @@ PROBES = (
     "SYSTEM {} user assistant",
     "{}",
 )
+
+# Of so many stretches of text the tokens are kept: what the template writes, and texts that many samples have.
+KEPT_STRETCHES = 4096
 
 # What a conversation's outline depends on: for each message its role and, of a user's with pictures, what its parts
 # are; then whether it ends where the assistant is to begin.
@@ -64,6 +68,8 @@ class Chat:
     image_token_id: int = field(init=False)
     turn_end_id: int = field(init=False)
     special_tokens: tuple[str, ...] = field(init=False, repr=False)
+    _between: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+    _encoded: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False, hash=False)
     _outlines: dict[_Shape, tuple[str, ...] | None] = field(
         default_factory=dict, init=False, repr=False, compare=False, hash=False
     )
@@ -83,6 +89,7 @@ class Chat:
         object.__setattr__(self, "turn_end_id", self.tokenizer.convert_tokens_to_ids(TURN_END))
         special = tuple(token for token in self.tokenizer.get_added_vocab() if token.startswith("<|"))
         object.__setattr__(self, "special_tokens", special)
+        object.__setattr__(self, "_between", _between(backend))
 
     def rendered(self, messages: Sequence[Message], *, open_answer: bool) -> str:
         """The conversation as the template writes it; `open_answer` ends it where the assistant is to begin."""
@@ -170,9 +177,16 @@ class Chat:
         return str(self.tokenizer.apply_chat_template(content, tokenize=False, add_generation_prompt=open_answer))
 
     def _ids(self, text: str) -> NDArray[np.int64]:
-        # Not `tokenizer.encode`, which takes half as long again to come to this.
-        backend: Any = self.tokenizer.backend_tokenizer
-        return np.array(backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        ids: list[int] = []
+        for stretch in self._between.split(text) if self._between else (text,):
+            if stretch not in self._encoded:
+                if len(self._encoded) >= KEPT_STRETCHES:
+                    self._encoded.clear()
+                # Not `tokenizer.encode`, which takes half as long again to come to this.
+                backend: Any = self.tokenizer.backend_tokenizer
+                self._encoded[stretch] = backend.encode(stretch, add_special_tokens=False).ids
+            ids += self._encoded[stretch]
+        return np.array(ids, dtype=np.int64)
 
     def _expanded(self, tokens: Tokens, grids: Sequence[Counted]) -> Tokens:
         is_image = tokens.ids == self.image_token_id
@@ -187,6 +201,25 @@ class Chat:
             for token in self.special_tokens:
                 if token in message.text:
                     raise DataError(f"the text {message.text[:80]!r} contains the special token {token}; remove it.")
+
+
+def _between(backend: Any) -> re.Pattern[str] | None:
+    """What divides a text into stretches whose tokens do not depend on one another: tokens looked for before others.
+
+    None if such a token takes something of its surroundings with it, or if the probe says that a stretch matters to
+    the next one, as a blank that stands in front of the first one only does.
+    """
+    added = [token for token in backend.get_added_tokens_decoder().values() if not token.normalized]
+    if not added or any(token.lstrip or token.rstrip or token.single_word for token in added):
+        return None
+    longest_first = sorted((token.content for token in added), key=len, reverse=True)
+    pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+    probe = f"a two{longest_first[0]}a three\n four {longest_first[-1]}\u0301 5 "
+    whole, parts = (
+        [identifier for text in texts for identifier in backend.encode(text, add_special_tokens=False).ids]
+        for texts in ([probe], pattern.split(probe))
+    )
+    return pattern if whole == parts else None
 
 
 _Content = str | list[dict[str, str]]
