@@ -14,6 +14,7 @@ from robointervlm.core.errors import RecipeError, TooManyFailuresError
 from robointervlm.core.prompt import Decoding
 from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
+from robointervlm.evaluate.shards import is_sharded, merge_shards
 from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
 from robointervlm.report.benchmark_formats import Format, written
 from robointervlm.report.overlay import in_words, save_overlay
@@ -47,6 +48,11 @@ def predict(  # noqa: PLR0913 - one per flag
     max_error_rate: Annotated[
         float | None, typer.Option(help="The share of failed questions above which the exit code is 4.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="K/N: only the K-th of N shares; `robointer score` merges them when all are done."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="So many processes share the questions.")] = 1,
 ) -> None:
     """Ask a model every question of a dataset, then score the answers and write the report.
 
@@ -61,6 +67,7 @@ def predict(  # noqa: PLR0913 - one per flag
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
     """
     from robointervlm.evaluate.predict import predict as predict_run
+    from robointervlm.evaluate.processes import predict_in_processes
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.runs.settings import load_recipe
 
@@ -77,10 +84,14 @@ def predict(  # noqa: PLR0913 - one per flag
         "style": style,
         "limit": limit,
         "max_error_rate": max_error_rate,
+        "shard": shard,
     }
     recipe = load_recipe(EvaluationRecipe, recipe_file, [*data_overrides(data), *as_overrides(options), *overrides])
-    outcome = predict_run(recipe)
-    _finish(outcome.folder)
+    outcome = predict_run(recipe) if processes == 1 else predict_in_processes(recipe, processes)
+    if recipe.shard is None:
+        _finish(outcome.folder)
+    else:
+        typer.echo(f"shard {recipe.shard} is done; once all are, `robointer score {recipe.run.dir}` merges them.")
     _check_failures(outcome, recipe.max_error_rate)
 
 
@@ -168,6 +179,8 @@ def _score_folders(folders: list[Path], flags: list[str]) -> None:
     if flags:
         raise RecipeError(f"{', '.join(flags)} is for one file of predictions; {folders[0]} is not one.")
     for folder in folders:
+        if is_sharded(folder):
+            merge_shards(folder)
         _finish(folder)
 
 

@@ -31,6 +31,7 @@ from robointervlm.evaluate.records import (
     Status,
     write_requested,
 )
+from robointervlm.evaluate.shards import Shard, folder_of, write_positions
 from robointervlm.models.model import Model, StreamingModel, check_section, load_model
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, Journal, read_journal
@@ -65,7 +66,7 @@ class Outcome:
 def predict(
     recipe: EvaluationRecipe, *, model: Model | None = None, samples: Sequence[Question] | None = None
 ) -> Outcome:
-    """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`.
+    """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`, or a shard's folder in it.
 
     `model` and `samples` stand in for what the recipe names, for callers that have them at hand. Raises `StopRequested`
     when told to stop, and `RecipeError` if another process is writing the run.
@@ -76,18 +77,22 @@ def predict(
             raise DataError("there is nothing to ask: the data holds no sample.")
         if model is None:
             check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
-        with Run.opened(recipe.run.dir, recipe) as run:
+        shard = None if recipe.shard is None else Shard.named(recipe.shard)
+        with Run.opened(folder_of(recipe.run.dir, shard), recipe) as run:
             answering = model if model is not None else load_model(recipe.model)
-            asked = _prepared(questions, answering, recipe)
+            positions = range(len(questions)) if shard is None else shard.positions(questions)
+            asked = _prepared([questions[position] for position in positions], answering, recipe)
             logger.info("asking %s %d questions, into %s", answering.name, len(asked), run.folder)
             write_requested(run.folder, _requested_list(asked, answering, recipe))
+            if shard is not None:
+                write_positions(run.folder, shard, positions, len(questions))
             with Journal(run.folder / RECORDS) as journal:
                 return _answered(asked, answering, journal, batch_size=recipe.batch_size)
 
 
 def _prepared(questions: Sequence[Question], model: Model, recipe: EvaluationRecipe) -> list[Asked]:
     asker = Asker(model, recipe.decoding, recipe.style)
-    with _progress() as progress:
+    with progress_bar() as progress:
         return [asker.asked(each) for each in progress.track(questions, description="checking the pictures")]
 
 
@@ -104,7 +109,7 @@ def _answered(asked: Sequence[Asked], model: Model, journal: Journal, *, batch_s
     reused = sum(known.get(each.requested.key) in ANSWERED for each in asked)
     if journal.entries:
         logger.info("%d of %d questions were answered by an earlier run and are kept.", reused, len(asked))
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("answering", total=len(unique), completed=len(unique) - len(waiting))
         work = _Answering(model, journal, known, batch_size=batch_size, advance=lambda: progress.advance(bar))
         try:
@@ -310,7 +315,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return any(kind.__name__ in {"MemoryError", "OutOfMemoryError"} for kind in type(error).__mro__)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
     """A progress bar on standard error, unseen where that is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
