@@ -40,6 +40,9 @@ def predict(  # noqa: PLR0913 - one per flag
     coordinates: Annotated[str | None, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Instead: as many at once as make so many tokens, the longest first.")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
     style: Annotated[
         str | None, typer.Option(help="How a question is put: default, qwen_grounding, robobrain …")
@@ -80,6 +83,7 @@ def predict(  # noqa: PLR0913 - one per flag
         "data.coordinates": coordinates,
         "run.dir": out,
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
         "decoding.max_new_tokens": max_new_tokens,
         "style": style,
         "limit": limit,

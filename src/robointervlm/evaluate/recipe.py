@@ -79,6 +79,8 @@ class EvaluationRecipe(Settings):
         style: how a question is put to the model.
         limit: ask only the first so many questions; None asks all.
         max_error_rate: the share of questions without an answer above which the process ends with exit code 4.
+        batch_tokens: instead of `batch_size`, as many questions at once as make so many tokens: their number times the
+            longest of them with the longest answer. The longest come first, questions on one picture together.
         shard: K/N asks only the K-th of N shares of the questions, into a folder of its own in the run's.
     """
 
@@ -88,6 +90,7 @@ class EvaluationRecipe(Settings):
     decoding: DecodingSettings = DecodingSettings()
     style: Style = "default"
     batch_size: int = Field(default=16, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)
     max_error_rate: float = Field(default=0.0, ge=0.0, le=1.0)
     shard: str | None = None
