@@ -12,6 +12,7 @@ import typer
 from robointervlm.core.errors import RecipeError, TooManyFailuresError
 from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
+from robointervlm.evaluate.shards import is_sharded, merge_shards
 from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
 from robointervlm.report.benchmark_formats import Format, written
 from robointervlm.report.scored import read_scored
@@ -36,6 +37,9 @@ def predict(  # noqa: PLR0913 - one per flag
     coordinates: Annotated[str | None, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Instead: as many at once as make so many tokens, the longest first.")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
     style: Annotated[
         str | None, typer.Option(help="How a question is put: default, qwen_grounding, robobrain …")
@@ -44,6 +48,11 @@ def predict(  # noqa: PLR0913 - one per flag
     max_error_rate: Annotated[
         float | None, typer.Option(help="The share of failed questions above which the exit code is 4.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="K/N: only the K-th of N shares; `robointer score` merges them when all are done."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="So many processes share the questions.")] = 1,
 ) -> None:
     """Ask a model every question of a dataset, then score the answers and write the report.
 
@@ -58,6 +67,7 @@ def predict(  # noqa: PLR0913 - one per flag
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
     """
     from robointervlm.evaluate.predict import predict as predict_run
+    from robointervlm.evaluate.processes import predict_in_processes
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.runs.settings import load_recipe
 
@@ -70,14 +80,19 @@ def predict(  # noqa: PLR0913 - one per flag
         "data.coordinates": coordinates,
         "run.dir": out,
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
         "decoding.max_new_tokens": max_new_tokens,
         "style": style,
         "limit": limit,
         "max_error_rate": max_error_rate,
+        "shard": shard,
     }
     recipe = load_recipe(EvaluationRecipe, recipe_file, [*data_overrides(data), *as_overrides(options), *overrides])
-    outcome = predict_run(recipe)
-    _finish(outcome.folder)
+    outcome = predict_run(recipe) if processes == 1 else predict_in_processes(recipe, processes)
+    if recipe.shard is None:
+        _finish(outcome.folder)
+    else:
+        typer.echo(f"shard {recipe.shard} is done; once all are, `robointer score {recipe.run.dir}` merges them.")
     _check_failures(outcome, recipe.max_error_rate)
 
 
@@ -165,6 +180,8 @@ def _score_folders(folders: list[Path], flags: list[str]) -> None:
     if flags:
         raise RecipeError(f"{', '.join(flags)} is for one file of predictions; {folders[0]} is not one.")
     for folder in folders:
+        if is_sharded(folder):
+            merge_shards(folder)
         _finish(folder)
 
 

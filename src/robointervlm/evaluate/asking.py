@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.core.errors import DataError, RefusedError
-from robointervlm.core.prompt import Decoding, Message, Prompt
+from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import ImageRef, Sample
 from robointervlm.core.writing import answer_to_json
 from robointervlm.data import images
@@ -42,7 +43,8 @@ class Problem(NamedTuple):
 class Asked:
     """One question ready to be asked, or the `problem` that keeps it from being asked.
 
-    `space` is the coordinates in which the model is asked and answers; None without a picture.
+    `space` is the coordinates in which the model is asked and answers; None without a picture. `sizes` are those of the
+    stored pictures.
     """
 
     requested: Requested
@@ -52,10 +54,11 @@ class Asked:
     space: Space | None
     decoding: Decoding
     problem: Problem | None = None
+    sizes: tuple[ImageSize, ...] = ()
 
-    def prompt(self) -> Prompt:
+    def prompt(self, load: Callable[[ImageRef], Picture] = images.load) -> Prompt:
         """The prompt with its pictures loaded. Raises `DataError` or `RefusedError` for a picture that is not good."""
-        return Prompt(self.messages, tuple(images.load(ref) for ref in self.references))
+        return Prompt(self.messages, tuple(load(ref) for ref in self.references))
 
 
 class _PictureFacts(NamedTuple):
@@ -90,7 +93,8 @@ class Asker:
             facts, space, messages = [], None, ()
             problem = Problem("refused" if isinstance(error, RefusedError) else "input_error", one_line(error))
         key = self._key(sample, facts, messages, space=space, decoding=decoding)
-        return Asked(requested_of(sample, key), task, sample.images, messages, space, decoding, problem)
+        sizes = tuple(fact.size for fact in facts)
+        return Asked(requested_of(sample, key), task, sample.images, messages, space, decoding, problem, sizes)
 
     def _space(self, sample: Sample, facts: list[_PictureFacts]) -> Space | None:
         if not facts:

@@ -7,10 +7,11 @@ unless the question, the picture, the decoding or the model changed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError, StoppedError
-from robointervlm.core.prompt import Decoding, Prompt, Reply
+from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
+from robointervlm.core.sample import ImageRef
+from robointervlm.data import images
 from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
+from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.questions import Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import (
@@ -31,6 +35,7 @@ from robointervlm.evaluate.records import (
     Status,
     write_requested,
 )
+from robointervlm.evaluate.shards import Shard, folder_of, write_positions
 from robointervlm.models.model import Model, StreamingModel, check_section, load_model
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, Journal, read_journal
@@ -65,7 +70,7 @@ class Outcome:
 def predict(
     recipe: EvaluationRecipe, *, model: Model | None = None, samples: Sequence[Question] | None = None
 ) -> Outcome:
-    """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`.
+    """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`, or a shard's folder in it.
 
     `model` and `samples` stand in for what the recipe names, for callers that have them at hand. Raises `StopRequested`
     when told to stop, and `RecipeError` if another process is writing the run.
@@ -76,18 +81,22 @@ def predict(
             raise DataError("there is nothing to ask: the data holds no sample.")
         if model is None:
             check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
-        with Run.opened(recipe.run.dir, recipe) as run:
+        shard = None if recipe.shard is None else Shard.named(recipe.shard)
+        with Run.opened(folder_of(recipe.run.dir, shard), recipe) as run:
             answering = model if model is not None else load_model(recipe.model)
-            asked = _prepared(questions, answering, recipe)
+            positions = range(len(questions)) if shard is None else shard.positions(questions)
+            asked = _prepared([questions[position] for position in positions], answering, recipe)
             logger.info("asking %s %d questions, into %s", answering.name, len(asked), run.folder)
             write_requested(run.folder, _requested_list(asked, answering, recipe))
+            if shard is not None:
+                write_positions(run.folder, shard, positions, len(questions))
             with Journal(run.folder / RECORDS) as journal:
-                return _answered(asked, answering, journal, batch_size=recipe.batch_size)
+                return _answered(asked, answering, journal, recipe)
 
 
 def _prepared(questions: Sequence[Question], model: Model, recipe: EvaluationRecipe) -> list[Asked]:
     asker = Asker(model, recipe.decoding, recipe.style)
-    with _progress() as progress:
+    with progress_bar() as progress:
         return [asker.asked(each) for each in progress.track(questions, description="checking the pictures")]
 
 
@@ -97,16 +106,16 @@ def _requested_list(asked: Sequence[Asked], model: Model, recipe: EvaluationReci
     return RequestedList(named, decoding, recipe.style, tuple(each.requested for each in asked))
 
 
-def _answered(asked: Sequence[Asked], model: Model, journal: Journal, *, batch_size: int) -> Outcome:
+def _answered(asked: Sequence[Asked], model: Model, journal: Journal, recipe: EvaluationRecipe) -> Outcome:
     known = {str(entry["key"]): str(entry["status"]) for entry in journal.entries}
     unique = {each.requested.key: each for each in asked}
     waiting = [each for key, each in unique.items() if known.get(key) not in ANSWERED]
     reused = sum(known.get(each.requested.key) in ANSWERED for each in asked)
     if journal.entries:
         logger.info("%d of %d questions were answered by an earlier run and are kept.", reused, len(asked))
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("answering", total=len(unique), completed=len(unique) - len(waiting))
-        work = _Answering(model, journal, known, batch_size=batch_size, advance=lambda: progress.advance(bar))
+        work = _Answering(model, journal, known, recipe, advance=lambda: progress.advance(bar))
         try:
             with _usage_kept(model, journal):
                 work.answer_all(waiting)
@@ -153,14 +162,14 @@ class _Answering:
         model: Model,
         journal: Journal,
         statuses: dict[str, str],
+        recipe: EvaluationRecipe,
         *,
-        batch_size: int,
         advance: Callable[[], object],
     ) -> None:
         self._model = model
         self._journal = journal
         self._statuses = statuses
-        self._batch_size = batch_size
+        self._recipe = recipe
         self._advance = advance
         self._said_at = time.monotonic()
 
@@ -190,21 +199,21 @@ class _Answering:
                 self._say_so(done, len(waiting))
 
     def _answer_in_batches(self, waiting: Sequence[Asked]) -> None:
-        # One batch is generated with one set of decoding settings; the order within them is that of the list.
-        queue = deque(sorted(waiting, key=lambda each: each.decoding.max_new_tokens))
-        while queue:
-            batch = [queue.popleft()]
-            while queue and len(batch) < self._batch_size and queue[0].decoding == batch[0].decoding:
-                batch.append(queue.popleft())
-            queue.extendleft(reversed(self._answer_batch(batch)))
-            self._say_so(len(waiting) - len(queue), len(waiting))
+        batches = Batches(waiting, self._model, size=self._recipe.batch_size, tokens=self._recipe.batch_tokens)
+        while batches:
+            again = self._answer_batch(batches.take())
+            if again:
+                smaller, unit = batches.retry_smaller(again), "tokens" if self._recipe.batch_tokens else "questions"
+                logger.warning("a batch of %d ran out of memory; going on with %d %s.", len(again), smaller, unit)
+            self._say_so(len(waiting) - len(batches), len(waiting))
 
     def _answer_batch(self, batch: Sequence[Asked]) -> Sequence[Asked]:
         """Answers and records a batch; what has to be tried again in a smaller one is returned."""
+        load = functools.cache(images.load)  # one array for all questions on a picture, which models know it by
         ready: list[Asked] = []
         prompts: list[Prompt] = []
         for asked in batch:
-            prompt = _prompt(asked)
+            prompt = _prompt(asked, load)
             if isinstance(prompt, Problem):
                 self._record(asked, prompt)
             else:
@@ -230,8 +239,6 @@ class _Answering:
             self._record(ready[0], error)
             return ()
         if _out_of_memory(error):
-            self._batch_size = max(1, len(ready) // 2)
-            logger.warning("a batch of %d ran out of memory; going on with %d.", len(ready), self._batch_size)
             return ready
         logger.warning("a batch of %d failed (%s); asking one by one.", len(ready), one_line(error))
         for asked, prompt in zip(ready, prompts, strict=True):
@@ -253,11 +260,11 @@ class _Answering:
             logger.info("answered %d of %d", done, total)
 
 
-def _prompt(asked: Asked) -> Prompt | Problem:
+def _prompt(asked: Asked, load: Callable[[ImageRef], Picture] = images.load) -> Prompt | Problem:
     if asked.problem is not None:
         return asked.problem
     try:
-        return asked.prompt()
+        return asked.prompt(load)
     except RefusedError as error:
         return Problem("refused", one_line(error))
     except DataError as error:
@@ -310,7 +317,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return any(kind.__name__ in {"MemoryError", "OutOfMemoryError"} for kind in type(error).__mro__)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
     """A progress bar on standard error, unseen where that is no terminal."""
     return Progress(
         TextColumn("{task.description}"),

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from robointervlm.core.prompt import Decoding
 from robointervlm.data.spec import Coordinates
+from robointervlm.evaluate.shards import Shard
 from robointervlm.runs.settings import Settings
 from robointervlm.tasks.styles import Style
 from robointervlm.tasks.task import Task
@@ -78,6 +79,9 @@ class EvaluationRecipe(Settings):
         style: how a question is put to the model.
         limit: ask only the first so many questions; None asks all.
         max_error_rate: the share of questions without an answer above which the process ends with exit code 4.
+        batch_tokens: instead of `batch_size`, as many questions at once as make so many tokens: their number times the
+            longest of them with the longest answer. The longest come first, questions on one picture together.
+        shard: K/N asks only the K-th of N shares of the questions, into a folder of its own in the run's.
     """
 
     model: dict[str, object]
@@ -86,5 +90,12 @@ class EvaluationRecipe(Settings):
     decoding: DecodingSettings = DecodingSettings()
     style: Style = "default"
     batch_size: int = Field(default=16, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)
     max_error_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    shard: str | None = None
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_several(cls, value: str | None) -> str | None:
+        return None if value is None else str(Shard.named(value))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
-from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
+from robointervlm.core.prompt import Decoding, Message, Picture, Prompt, Reply
 from robointervlm.models._generation import Fingerprint, answered, generated, reply_of, say_if_it_would_sample
 from robointervlm.models._section import CheckpointSection
 from robointervlm.models.qwen2_5_vl.chat import Chat
@@ -90,6 +90,7 @@ class ChatModel:
         self.chat = chat
         self.eyes = eyes
         self._fingerprint = Fingerprint()
+        self._counts: dict[tuple[ImageSize, ...], tuple[Cells, ...]] = {}
         self._stops = _stops(network, chat)
         vocabulary = chat.tokenizer.get_vocab()
         self._suppressed = [chat.image_token_id, *(vocabulary[token] for token in eyes.silent if token in vocabulary)]
@@ -129,6 +130,14 @@ class ChatModel:
         """The prompt as tokens and tensors, its pictures where its `<image>` markers are."""
         look = self.eyes.look(prompt.pictures) if prompt.pictures else None
         return Question(self.chat.prompt(prompt.messages, () if look is None else look.counts), look)
+
+    def prompt_tokens(self, messages: Sequence[Message], sizes: Sequence[ImageSize]) -> int:
+        """How many tokens a conversation takes; pictures of sizes not met before are stood in for by black ones."""
+        key = tuple(sizes)
+        if key not in self._counts:
+            black = [np.zeros((size.height, size.width, 3), dtype=np.uint8) for size in sizes]
+            self._counts[key] = self.eyes.look(black).counts if black else ()
+        return len(self.chat.prompt(messages, self._counts[key]))
 
     def generated(self, questions: Sequence[Question], decoding: Decoding) -> list[list[int]]:
         """The tokens generated for each question, up to the longest of the batch."""

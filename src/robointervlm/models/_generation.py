@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
@@ -58,7 +57,7 @@ def answered(
 
 def generated(
     network: Any,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Any],
     decoding: Decoding,
     *,
     stops: Sequence[int],

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 import robointervlm.models
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError, RecipeError
-from robointervlm.core.prompt import Decoding, Prompt, Reply
+from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 
 
 @runtime_checkable
@@ -36,6 +36,15 @@ class Model(Protocol):
 
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
         """One entry per prompt, in order: the reply, or the error that this prompt alone ran into."""
+        ...
+
+
+@runtime_checkable
+class MeasuringModel(Model, Protocol):
+    """A model that can tell how long a prompt is, without its pictures."""
+
+    def prompt_tokens(self, messages: Sequence[Message], sizes: Sequence[ImageSize]) -> int:
+        """The tokens of a prompt with pictures of these sizes. Raises `DataError` for one that cannot be asked."""
         ...
 
 

@@ -34,6 +34,14 @@ class Encoded(NamedTuple):
     grids: list[Grid]
 
 
+class Distinct(NamedTuple):
+    """Different pictures as the vision tower takes them, and for every picture of a batch which of them it is."""
+
+    patches_PC: Tensor
+    grids_N3: Tensor
+    places: list[int]
+
+
 @dataclass
 class Batch:
     """Right-padded samples, or one packed row if there are `segments`.
@@ -99,11 +107,23 @@ class Encoder:
         tokens = self.chat.supervised(messages, grids)
         return Encoded(tokens.ids, tokens.labels, pixels, grids)
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
-        """A conversation that waits for an answer; nothing in it is labelled."""
-        pixels, grids = self.pixels(prompt.pictures)
+    def encode_prompt(self, prompt: Prompt, seen: dict[int, tuple[np.ndarray, Grid]] | None = None) -> Encoded:
+        """A conversation that waits for an answer; nothing in it is labelled.
+
+        `seen` keeps what was made of the pictures by their `id`, so that prompts with one array share its patches.
+        """
+        known = {} if seen is None else seen
+        for picture in prompt.pictures:
+            if id(picture) not in known:
+                known[id(picture)] = patches(picture, self.limits)
+        pairs = [known[id(picture)] for picture in prompt.pictures]
+        grids = [grid for _, grid in pairs]
         ids = self.chat.prompt(prompt.messages, grids)
-        return Encoded(ids, np.full_like(ids, IGNORED), pixels, grids)
+        return Encoded(ids, np.full_like(ids, IGNORED), [array for array, _ in pairs], grids)
+
+    def prompt_tokens(self, messages: Sequence[Message], sizes: Iterable[ImageSize]) -> int:
+        """How many tokens a conversation that waits for an answer takes, without looking at its pictures."""
+        return len(self.chat.prompt(messages, [self.limits.grid(size) for size in sizes]))
 
     def length(self, messages: Sequence[Message], sizes: Iterable[ImageSize]) -> int:
         """How many tokens a conversation takes, without looking at its pictures."""
@@ -128,7 +148,7 @@ class Encoder:
         return self.batch([Encoded(ids, np.full_like(ids, IGNORED), [], [])])
 
     def prompt_batch(self, prompts: Sequence[Encoded], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Prompts as the keyword arguments of `generate`, padded on the left."""
+        """Prompts as the keyword arguments of `generate`, padded on the left, without what their pictures show."""
         width = max(len(prompt.ids) for prompt in prompts)
         ids_BL = torch.full((len(prompts), width), self.pad_id, dtype=torch.long)
         mask_BL = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -141,13 +161,28 @@ class Encoder:
             # Without it the positions silently fall back to one dimension.
             "mm_token_type_ids": (ids_BL == self.chat.image_token_id).to(torch.int),
         }
-        pixels_PC, grids_N3 = vision(prompts)
-        if pixels_PC is not None and grids_N3 is not None:
-            inputs |= {"pixel_values": pixels_PC, "image_grid_thw": grids_N3}
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        if pixels_PC is not None:
-            inputs["pixel_values"] = normalised(inputs["pixel_values"])
-        return inputs
+        grids = [grid for prompt in prompts for grid in prompt.grids]
+        if grids:
+            inputs["image_grid_thw"] = torch.tensor(grids, dtype=torch.long)
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+    def distinct_pictures(self, prompts: Sequence[Encoded], device: torch.device | str = "cpu") -> Distinct | None:
+        """The pictures of all prompts, those that are one array once; None where there is none."""
+        first: dict[int, int] = {}
+        arrays: list[np.ndarray] = []
+        grids: list[Grid] = []
+        places: list[int] = []
+        for prompt in prompts:
+            for array, grid in zip(prompt.patches, prompt.grids, strict=True):
+                if id(array) not in first:
+                    first[id(array)] = len(arrays)
+                    arrays.append(array)
+                    grids.append(grid)
+                places.append(first[id(array)])
+        if not places:
+            return None
+        pixels_PC = torch.from_numpy(np.concatenate(arrays)).to(device)
+        return Distinct(normalised(pixels_PC), torch.tensor(grids, dtype=torch.long, device=device), places)
 
     def positions(self, ids: np.ndarray, grids: Sequence[Grid]) -> Tensor:
         """The 3-D mrope positions of one unpadded sample, shape (3, L): time, row, column.

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.prompt import Decoding, Prompt, Reply
+from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models._checkpoint import DECLARATION, quiet
 from robointervlm.models._generation import Fingerprint, answered, generated, reply_of
 from robointervlm.models._section import PixelSection
@@ -168,24 +169,40 @@ class Qwen25VL:
         return self.encoder.limits.processed(image)
 
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
-        """Greedy or sampled answers to a batch of prompts; only the answer is decoded."""
+        """Greedy or sampled answers to a batch of prompts; only the answer is decoded.
+
+        Prompts that hold the same array as a picture share its features.
+        """
         return answered(
             prompts,
-            encode=self.encoder.encode_prompt,
+            encode=partial(self.encoder.encode_prompt, seen={}),
             generate=lambda encoded: self._generated(encoded, decoding),
             reply=partial(reply_of, stops=self._stops, decoded=self.encoder.chat.decoded),
         )
+
+    def prompt_tokens(self, messages: Sequence[Message], sizes: Sequence[ImageSize]) -> int:
+        return self.encoder.prompt_tokens(messages, sizes)
 
     def _generated(self, prompts: Sequence[Encoded], decoding: Decoding) -> list[list[int]]:
         """The tokens generated for each prompt, up to the longest of the batch."""
         config = self.network.config
         return generated(
             self.network,
-            self.encoder.prompt_batch(prompts, self.network.device),
+            {**self.encoder.prompt_batch(prompts, self.network.device), **self._features(prompts)},
             decoding,
             stops=self._stops,
             suppressed=[config.image_token_id, config.video_token_id, config.vision_start_token_id],
         )
+
+    @torch.inference_mode()
+    def _features(self, prompts: Sequence[Encoded]) -> dict[str, Any]:
+        """What the vision tower makes of the pictures, each looked at once, as a keyword argument of `generate`."""
+        pictures = self.encoder.distinct_pictures(prompts, self.network.device)
+        if pictures is None:
+            return {}
+        seen: Any = self.network.model.get_image_features(pictures.patches_PC, pictures.grids_N3, return_dict=True)
+        shared: Any = tuple(seen.pooler_output[place] for place in pictures.places)
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=shared)}}
 
     @property
     def _stops(self) -> list[int]:

@@ -1,0 +1,214 @@
+"""A run in shares: every process or machine answers the questions of its own shard, and what they recorded is merged.
+
+A shard is a run folder of its own inside the run, `shards/K-of-N`, with one file more, `shard.json`: the positions of
+its questions in the whole list. The merged list is then in the order, and the report in the bytes, of a run in one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.evaluate.records import (
+    RECORDS,
+    REQUESTED,
+    Requested,
+    RequestedList,
+    read_requested,
+    write_requested,
+)
+from robointervlm.runs.files import write_atomically
+from robointervlm.runs.journal import Entry, encoded_line, read_journal
+
+if TYPE_CHECKING:
+    from robointervlm.evaluate.questions import Question
+
+SHARDS = "shards"
+SHARD = "shard.json"
+
+
+class Shard(NamedTuple):
+    """The `number`-th of `of` shares, counted from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def named(cls, text: str) -> Self:
+        """The shard that `K/N` names; a `ValueError` where it is none."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError(f"'{text}' is no shard; 1/4 is the first of four")
+        return cls(int(number), int(of))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def folder(self, run: Path) -> Path:
+        return run / SHARDS / f"{self.number}-of-{self.of}"
+
+    def positions(self, questions: Iterable[Question]) -> list[int]:
+        """Where the questions of this shard are in the list."""
+        return [
+            position
+            for position, question in enumerate(questions)
+            if number_of(question.task, question.id, self.of) == self.number
+        ]
+
+
+def number_of(task: str, question_id: str, of: int) -> int:
+    """The number of the shard that a question belongs to, from 1: the same on every machine and in every order.
+
+    Questions that are asked once because they are the same have the same task and id, so that they share a shard.
+    """
+    digest = hashlib.sha256(json.dumps([task, question_id]).encode("ascii")).digest()
+    return int.from_bytes(digest[:8], "big") % of + 1
+
+
+def folder_of(run: Path, shard: Shard | None) -> Path:
+    """Where a run, or this shard of it, is written.
+
+    Raises `RecipeError` where the run was begun in one or in another number of shards: their records would not merge.
+    """
+    others = sorted(_folders(run))
+    if shard is None:
+        if others:
+            raise RecipeError(
+                f"{run} holds a run in {others[0].of} shards: go on with `--shard K/{others[0].of}` or "
+                f"`--processes {others[0].of}`, or choose another run.dir."
+            )
+        return run
+    if not others and (run / REQUESTED).exists():
+        raise RecipeError(f"{run} holds a run without shards: go on without --shard, or choose another run.dir.")
+    if wrong := [each for each in others if each.of != shard.of]:
+        raise RecipeError(
+            f"{run} holds shard {wrong[0]}, which does not go with {shard}: give a K/{wrong[0].of}, "
+            "or choose another run.dir."
+        )
+    return shard.folder(run)
+
+
+def write_positions(folder: Path, shard: Shard, positions: Sequence[int], total: int) -> None:
+    """Writes which of how many questions a shard has."""
+    content = {"number": shard.number, "of": shard.of, "total": total, "positions": list(positions)}
+    write_atomically(folder / SHARD, json.dumps(content) + "\n")
+
+
+def is_sharded(run: Path) -> bool:
+    """Whether the run is in shards."""
+    return bool(_folders(run))
+
+
+def merge_shards(run: Path) -> Counter[str]:
+    """Writes the questions and records of all shards as those of one run; how many ended in which status.
+
+    Raises `DataError`, and writes nothing, where a shard or an answer is missing, where a question is in two shards,
+    and where shards asked different models or asked them otherwise.
+    """
+    folders = _folders(run)
+    shards = [_read(shard, folders[shard]) for shard in sorted(folders)]
+    _check(run, shards)
+    questions: dict[int, Requested] = {}
+    for each in shards:
+        questions |= dict(zip(each.positions, each.requested.questions, strict=True))
+    ordered = [questions[position] for position in range(len(questions))]
+    records = {key: record for each in shards for key, record in each.records.items()}
+    keys = dict.fromkeys(question.key for question in ordered)
+    first = shards[0].requested
+    write_atomically(run / RECORDS, b"".join(encoded_line(records[key]) for key in keys))
+    write_requested(run, RequestedList(first.model, first.decoding, first.style, tuple(ordered)))
+    return Counter(str(records[question.key]["status"]) for question in ordered)
+
+
+def answered_so_far(run: Path) -> tuple[int, int]:
+    """How many questions have a record, in all shards of a run, and how many there are as far as is known."""
+    done, total = 0, 0
+    for folder in _folders(run).values():
+        done += len({entry["key"] for entry in read_journal(folder / RECORDS).entries})
+        if (folder / SHARD).exists():
+            total = int(json.loads((folder / SHARD).read_text(encoding="utf-8"))["total"])
+    return done, total
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What is in the folder of a shard; `records` are the last ones, by key."""
+
+    shard: Shard
+    folder: Path
+    total: int
+    positions: tuple[int, ...]
+    requested: RequestedList
+    records: Mapping[str, Entry]
+
+
+def _folders(run: Path) -> dict[Shard, Path]:
+    found = {}
+    for folder in (run / SHARDS).glob("*-of-*"):
+        try:
+            found[Shard.named(folder.name.replace("-of-", "/"))] = folder
+        except ValueError:
+            continue  # nothing of ours
+    return found
+
+
+def _read(shard: Shard, folder: Path) -> _Share:
+    requested = read_requested(folder)
+    try:
+        said = json.loads((folder / SHARD).read_text(encoding="utf-8"))
+        total, positions = int(said["total"]), tuple(map(int, said["positions"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / SHARD} is damaged ({error}); rerun `robointer predict --shard {shard}`.") from None
+    if len(positions) != len(requested.questions):
+        raise DataError(f"{folder} is not whole: rerun `robointer predict --shard {shard}` with the same settings.")
+    records = {str(entry["key"]): entry for entry in read_journal(folder / RECORDS).entries}
+    return _Share(shard, folder, total, positions, requested, records)
+
+
+def _check(run: Path, shards: Sequence[_Share]) -> None:
+    """Raises `DataError` for what would not be one run."""
+    if not shards:
+        raise DataError(f"{run} holds no shards; `robointer predict … --shard 1/4` writes one.")
+    first = shards[0]
+    there = {each.shard for each in shards}
+    if absent := [
+        shard for number in range(first.shard.of) if (shard := Shard(number + 1, first.shard.of)) not in there
+    ]:
+        raise DataError(f"{run}: shard {', '.join(map(str, absent))} is missing; run `robointer predict --shard …`.")
+    for each in shards:
+        _check_alike(first, each)
+        if unanswered := sum(question.key not in each.records for question in each.requested.questions):
+            raise DataError(
+                f"{each.folder}: {unanswered} of {len(each.positions)} questions have no record; "
+                f"rerun `robointer predict --shard {each.shard}` with the same settings."
+            )
+    times = Counter(position for each in shards for position in each.positions)
+    twice = sum(count > 1 for count in times.values())
+    lost = len(set(range(first.total)) - times.keys())
+    if twice or lost:
+        raise DataError(
+            f"{run}: {twice} of {first.total} questions are in two shards and {lost} in none, so their data differed; "
+            "run the shards again with the same data, in another run.dir."
+        )
+
+
+def _check_alike(first: _Share, other: _Share) -> None:
+    pairs = {
+        "numbers of shards": (first.shard.of, other.shard.of),
+        "numbers of questions": (first.total, other.total),
+        "models": (first.requested.model, other.requested.model),
+        "decoding": (first.requested.decoding, other.requested.decoding),
+        "styles": (first.requested.style, other.requested.style),
+    }
+    for what, (mine, theirs) in pairs.items():
+        if mine != theirs:
+            raise DataError(
+                f"shard {first.shard} and shard {other.shard} in {first.folder.parent} have different {what} "
+                f"({mine} / {theirs}): they are not of one run. Run one of them again as the other, in another run.dir."
+            )
