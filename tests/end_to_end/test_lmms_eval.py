@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("LMMS_PYTHON" not in os.environ, reason="LMMS_PYTHON names no environment with lmms-eval"),
 ]
-DATA = "sim_grounding_val,sim_current_box_val,sim_traj_val,sim_contact_decide_val,sim_traj_direction_choice_val"
+DATA = "sim_grounding_val,sim_current_box_val,sim_traj_val,sim_contact_decide_val,sim_traj_direction_words_val"
 MODEL = ROOT / "src/robointervlm/assets/tiny-grounding"
 
 
@@ -69,7 +69,7 @@ def replies(folder: Path) -> dict[str, str]:
 
 def test_lmms_eval_gives_the_numbers_of_our_report(served, tmp_path, monkeypatch):
     monkeypatch.setenv("ROBOINTER_DATA", str(tmp_path / "sim"))
-    robointer("data", "build", "--source", "sim", "--episodes", 1, "--val-episodes", 3, "--out", tmp_path / "sim")
+    robointer("data", "build", "--source", "sim", "--episodes", 1, "--val-episodes", 6, "--out", tmp_path / "sim")
     robointer("export", "lmms-eval", "--data", DATA, "--model-coordinates", "resized", "--out", tmp_path / "tasks")
     robointer("predict", "--model", MODEL, "--data", DATA, "--out", tmp_path / "ours", "model.device=cpu")
     model = f"model_version={MODEL},base_url={served},num_concurrent=4"
