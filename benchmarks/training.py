@@ -89,9 +89,7 @@ def start(name: str, chosen: argparse.Namespace, model: Path, data: Path, stack:
     command += ["--steps", chosen.warmup + chosen.rounds, "--samples", samples, "--device", chosen.device]
     command += ["--bf16"] if chosen.bf16 else []
     threads = {name: str(chosen.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    # Huge pages for all sides: `robointer train` asks torch for them, the peers' users could.
-    environment = os.environ | threads | {"THP_MEM_ALLOC_ENABLE": "1"}
-    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | threads | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if peer:
         environment.pop("PYTHONPATH", None)
     log = stack.enter_context((work.parent / f"{work.name}.log").open("w"))

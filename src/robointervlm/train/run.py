@@ -218,7 +218,5 @@ def _accelerator(recipe: TrainRecipe) -> Accelerator:
     if on_cpu:
         # accelerate looks for DeepSpeed where it is installed, and that for a GPU, with a warning.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        # torch reads it at its first allocation: huge pages for large tensors, which else cost a page fault per 4 KiB.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.run.timeout_minutes))
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[waiting])
