@@ -147,3 +147,22 @@ def test_what_goes_wrong_in_several_processes_keeps_its_exit_code_and_shows_no_t
     assert code == 3
     assert "data.max_bad_rate" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_processes_whose_starter_is_killed_save_and_end_and_the_run_goes_on(tiny_folder, tmp_path):
+    catalog = box_dataset(tmp_path / "data")
+    more = ["run.max_steps=40", "batch.accumulate=1", "optim.schedule=constant"]
+    arguments = train_arguments(tiny_folder, catalog, tmp_path / "run", *more)
+    process = started(*arguments, "--processes", "2")
+    wait_for_step(process, tmp_path / "run", 2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    process.kill()
+    process.communicate(timeout=60)  # they have its outputs, too: read to the end, they are gone
+    stopped = max(losses(tmp_path / "run"))
+    assert 2 <= stopped < 40
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()
+    code, error = finished(*arguments, "--processes", "2")
+    assert code == 0, error
+    assert sorted(losses(tmp_path / "run")) == list(range(1, 41))

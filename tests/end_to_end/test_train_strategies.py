@@ -16,15 +16,21 @@ from pathlib import Path
 
 import pytest
 
+from robointervlm.evaluate.predict import predict
+from robointervlm.evaluate.recipe import EvaluationRecipe
+from robointervlm.evaluate.score import score
+from robointervlm.runs.settings import load_recipe
 from tiny_models import box_dataset, losses, train_arguments
 
 pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("strategies_worker.py")
 SCRIPTS = Path(__file__).parents[2] / "qwen-vl-finetune" / "scripts"
+ASK = "watch.validation={mixture: [boxes], every: 4, samples: 5, max_new_tokens: 8, batch_size: 2}"
 COMMON = [
     *("mixture=[boxes,texts]", "run.max_steps=8", "batch.per_device=1", "data.max_bad_rate=0.9", "optim.clip=3.5"),
     *("optim.language_lr=1e-3", "optim.merger_lr=5e-4", "optim.vision_lr=2e-3", "optim.weight_decay=0.1"),
+    ASK,
 ]
 PACKED = ["batch.pack=shared", "batch.max_tokens=300", "run.max_steps=3"]
 ZERO = {name: f"run.deepspeed={SCRIPTS / name}.json" for name in ("zero2", "zero3", "zero3_offload")}
@@ -148,6 +154,24 @@ def test_the_exported_folder_loads_and_is_the_model_in_memory(trained, strategy)
     assert found[strategy]["wrong_keys"] == []
     assert found[strategy]["loaded"] == pytest.approx(found[strategy]["in_memory"], rel=1e-6)
     assert found[strategy]["answer"] == found["ddp"]["answer"]
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_validation_asks_the_model_that_is_exported(trained, tmp_path, strategy):
+    folder, _, _ = trained
+    asked = [json.loads(line) for line in (folder / strategy / "validation.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in asked] == [0, 4, 8]
+    replies = (folder / strategy / "validation" / "step-00000008.jsonl").read_text().splitlines()
+    model, catalog = folder / f"{strategy}-model", folder / "data" / "catalog.yaml"
+    settings = {"model.path": str(model), "data.catalog": [str(catalog)], "run.dir": str(tmp_path)}
+    given = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    more = ["model.device=cpu", "data.mixture=[boxes]", "decoding.max_new_tokens=8"]
+    predict(load_recipe(EvaluationRecipe, None, [*given, *more]))
+    score(tmp_path)
+    said = {
+        each["id"]: each["reply"] for each in map(json.loads, (tmp_path / "samples.jsonl").read_text().splitlines())
+    }
+    assert {each["id"]: each["reply"] for each in map(json.loads, replies)}.items() <= said.items()
 
 
 @needs_deepspeed

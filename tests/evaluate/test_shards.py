@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -208,6 +209,31 @@ def test_a_stopped_run_stops_its_processes_and_goes_on(tmp_path, whole):
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+    predict_in_processes(recipe_of(benchmark, run), 2)
+    score(run)
+    assert bytes_of(run) == bytes_of(undivided)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_processes_of_a_killed_run_end_and_the_same_command_goes_on(tmp_path, whole):
+    benchmark, undivided = whole
+    run = tmp_path / "run"
+    command = [
+        *COMMAND,
+        "predict",
+        "model.delay_seconds=0.1",
+        "batch_size=1",
+        *benchmark.options(run),
+        "--processes",
+        "2",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
+        until(lambda: lines_of(run) >= 4)
+        children = [Path("/proc", file.read_text().strip()) for file in run.glob("shards/*/.lock")]
+        parent.kill()
+    until(lambda: not any(child.exists() for child in children))
+    assert lines_of(run) < 20
     predict_in_processes(recipe_of(benchmark, run), 2)
     score(run)
     assert bytes_of(run) == bytes_of(undivided)

@@ -67,6 +67,16 @@ def test_what_sharing_saves_is_the_prefix_of_every_question_but_the_first(withou
     assert saved % 3 == 0
 
 
+def test_the_whole_copy_that_answers_validation_is_told_only_where_there_is_one(without_weights, tmp_path):
+    catalog = box_dataset(tmp_path / "data")
+    ask = "watch.validation={mixture: [boxes], every: 2}"
+    asked = planned(train_recipe(without_weights, catalog, tmp_path / "asked", ask, "run.precision=no"))["memory"]
+    quiet = planned(train_recipe(without_weights, catalog, tmp_path / "quiet"))["memory"]
+    # The tiny model: 275 thousand parameters of 4 bytes.
+    assert asked["whole_copy_gib"] == pytest.approx(275e3 * 4 / 2**30, abs=0.0006)
+    assert quiet["whole_copy_gib"] is None
+
+
 def test_time_follows_from_the_speed_that_is_given(without_weights, tmp_path):
     catalog = box_dataset(tmp_path / "data")
     record = planned(train_recipe(without_weights, catalog, tmp_path / "run"), tflops=1e-3)["time"]

@@ -125,3 +125,10 @@ def test_accelerate_trains_in_the_precision_of_the_recipe():
     loss = float(module(batch_of(model, "padded")).detach())
     assert loss == pytest.approx(exact, rel=2**-8)
     assert loss != exact
+
+
+def test_no_is_taken_as_it_is_written(tmp_path):
+    # YAML reads it as false.
+    assert train_recipe(tmp_path, tmp_path, tmp_path, "run.precision=no").run.precision == "no"
+    with pytest.raises(RecipeError, match="run.precision"):
+        train_recipe(tmp_path, tmp_path, tmp_path, "run.precision=yes")

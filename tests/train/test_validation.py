@@ -17,6 +17,7 @@ from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import StopFlag
+from robointervlm.train.engines import engine_for
 from robointervlm.train.run import train
 from robointervlm.train.validation import Judged, Validation
 from tiny_models import box_dataset, losses, train_recipe
@@ -47,12 +48,14 @@ def test_a_training_has_the_same_losses_with_and_without_questions(tiny_folder, 
 
 def test_the_generators_and_the_mode_of_every_part_are_as_before(tiny_folder, catalog, tmp_path):
     model = Qwen25VL.load(Section(path=str(tiny_folder), device="cpu"))
-    validation = Validation.of(train_recipe(tiny_folder, catalog, tmp_path, ASK), model, Accelerator(cpu=True))
+    recipe, accelerator = train_recipe(tiny_folder, catalog, tmp_path, ASK), Accelerator(cpu=True)
+    validation = Validation.of(recipe, model, accelerator)
     assert validation is not None
-    model.network.train()
+    engine = engine_for(recipe, model.network, accelerator)
+    assert model.network.training
     model.network.model.visual.eval()
     before = torch.random.get_rng_state()
-    assert len(validation.answers(model.network, StopFlag()) or ()) == 5
+    assert len(validation.answers(engine, StopFlag()) or ()) == 5
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.network.training
     assert not model.network.model.visual.training
@@ -61,9 +64,11 @@ def test_the_generators_and_the_mode_of_every_part_are_as_before(tiny_folder, ca
 def test_every_question_counts_also_one_whose_picture_is_missing(asked, tiny_folder, tmp_path):
     recipe = train_recipe(tiny_folder, asked[1], tmp_path, ASK, "watch.validation.samples=100")
     model = Qwen25VL.load(Section(path=str(tiny_folder), device="cpu"))
-    validation = Validation.of(recipe, model, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    validation = Validation.of(recipe, model, accelerator)
     assert validation is not None
-    record = validation.record(0, validation.answers(model.network, StopFlag()) or [], 1.0)
+    engine = engine_for(recipe, model.network, accelerator)
+    record = validation.record(0, validation.answers(engine, StopFlag()) or [], 1.0)
     (task,) = record["tasks"]
     assert (record["questions"], task["questions"], sum(task["statuses"].values())) == (12, 12, 12)
     assert task["statuses"]["input_error"] == 1
@@ -89,6 +94,13 @@ def test_the_numbers_are_those_of_predict_and_score_on_the_finished_model(asked,
     assert {each["id"]: (each["reply"], each["status"]) for each in ours} == theirs
     iou = [sample["strict"].get("IoU", 0.0) for sample in samples if sample["id"] in ids]
     assert lines(run)[-1]["tasks"][0]["metrics"]["IoU"]["mean"] == pytest.approx(sum(iou) / 5, abs=1e-12)
+
+
+def test_a_sharded_training_asks_the_whole_model_and_learns_on(asked, tiny_folder, tmp_path):
+    run, catalog = asked
+    train(train_recipe(tiny_folder, catalog, tmp_path, ASK, "data.max_bad_rate=1", "run.strategy=fsdp"))
+    assert [line["tasks"] for line in lines(tmp_path)] == [line["tasks"] for line in lines(run)]
+    assert list(losses(tmp_path).values()) == pytest.approx(list(losses(run).values()), rel=1e-5)
 
 
 def test_an_unreadable_answer_counts_as_the_worst_one(tiny_folder, catalog, tmp_path):

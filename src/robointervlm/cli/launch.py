@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from robointervlm.cli.cluster import Node
 from robointervlm.cli.node_link import NodeLink
 from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.runs.leash import leashed
 from robointervlm.runs.signals import StopFlag, noting_signals
 
 # How long processes may take to end by themselves once another has failed, or has stopped and saved, in seconds.
@@ -37,7 +38,7 @@ def launch(processes: int, arguments: list[str], *, on_cpu: bool, node: Node | N
         # The processes share the cores, and waiting threads must not burn them.
         environment |= {"OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "true"}
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(_threads(processes))
-    command = [sys.executable, "-m", "robointervlm.cli", *arguments]
+    command = leashed([sys.executable, "-m", "robointervlm.cli", *arguments])
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         link = stack.enter_context(NodeLink(node)) if several else None

@@ -29,6 +29,7 @@ from robointervlm.evaluate.records import RECORDS
 from robointervlm.evaluate.shards import Shard, answered_so_far, folder_of, merge_shards
 from robointervlm.models.model import check_section
 from robointervlm.runs.journal import read_journal
+from robointervlm.runs.leash import leashed
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.signals import StopRequested, stopping_on_signals
@@ -108,7 +109,7 @@ class _Worker:
         overrides = [f"shard={self.shard}", "max_error_rate=1"]
         recipe = str(self.recipe.run.dir / "recipe.yaml")
         return subprocess.Popen(  # noqa: S603 - our own command line, without a shell
-            [sys.executable, "-m", "robointervlm.cli", "predict", recipe, *overrides],
+            leashed([sys.executable, "-m", "robointervlm.cli", "predict", recipe, *overrides]),
             env=_environment(self.recipe, self.shard),
             stdin=subprocess.DEVNULL,
             stdout=output,

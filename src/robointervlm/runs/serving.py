@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from robointervlm.core.errors import ExitCode, ModelError, RecipeError
+from robointervlm.runs.leash import leashed
 from robointervlm.runs.signals import noting_signals
 
 Engine = Literal["transformers", "vllm", "sglang"]
@@ -180,7 +181,7 @@ def serve(served: Served, engine: Engine, token: str, *, ready: Any = None) -> i
     with noting_signals() as stop, contextlib.ExitStack() as stack:
         # In a group of its own: its workers end with it, and a Ctrl-C reaches it once, through us.
         child = subprocess.Popen(  # noqa: S603 - as printed
-            command(served, engine), env=environment(engine, token, os.environ), process_group=0
+            leashed(command(served, engine)), env=environment(engine, token, os.environ), process_group=0
         )
         stack.callback(_end, child)
         waiting = ready

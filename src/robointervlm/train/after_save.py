@@ -18,6 +18,7 @@ from pathlib import Path
 
 from robointervlm.core.errors import RoboInterError
 from robointervlm.runs.files import write_atomically, writing_to
+from robointervlm.runs.leash import leashed
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
 
@@ -114,7 +115,7 @@ class AfterSave:
             with (folder / "output.txt").open("ab") as output:
                 # A group of its own: a Ctrl-C at the terminal reaches it through us, with what it started itself.
                 process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
-                    command,
+                    leashed(command),
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -6,12 +6,14 @@ they differ in what each process holds. One class each is in `robointervlm.train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 
@@ -22,16 +24,6 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """What lies where; a checkpoint is for an engine of the same name and as many processes."""
-        ...
-
-    @property
-    def module(self) -> nn.Module:
-        """The wrapped network, whose mode (training or not) may be set; it is in training mode."""
-        ...
-
-    @property
-    def holds_all(self) -> bool:
-        """Whether each process holds all weights, so that its network can be asked for answers by itself."""
         ...
 
     @property
@@ -50,6 +42,13 @@ class Engine(Protocol):
         """Clip the gradient, apply it at this share of the peak learning rates, forget it; its norm before clipping.
 
         A norm that is not finite means that nothing was applied.
+        """
+        ...
+
+    def answering(self) -> AbstractContextManager[Qwen2_5_VLForConditionalGeneration]:
+        """The network with all its weights, for answers: each process can ask it what it likes, without the others.
+
+        They meet where it begins, and nothing of what learns has changed when it ends.
         """
         ...
 
@@ -87,6 +86,18 @@ def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], lr_scale: fl
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * lr_scale
+
+
+@contextmanager
+def in_mode_for_answers(module: nn.Module) -> Iterator[None]:
+    """The module as it is for answers, and afterwards every part of it in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def gathered(network: nn.Module, whole: Callable[[nn.Parameter], Tensor], *, keep: bool) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.models.qwen2_5_vl.skeleton import skeleton
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
-from robointervlm.train.estimate import STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
+from robointervlm.train.estimate import GIB, STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
 from robointervlm.train.feed import Feed, Load, MicroBatch, Plan
 from robointervlm.train.measures import lengths_of
 from robointervlm.train.optimizer import let_learn, summary
@@ -188,9 +188,11 @@ class Forecast:
         row = RowSize(longest_row, min(longest_row, self._learned(longest_row)), 0)
         kept = activation_bytes(config, row, bf16=bf16, checkpointing=run.gradient_checkpointing)
         sizes = sizes_of(network)
+        asks = self.recipe.watch.validation is not None
         return {
             "estimated_for": {"tokens": longest_row, "supervised": row.supervised, "bf16": bf16},
             "gib": {name: memory(name, sizes, kept, self.processes, bf16=bf16).gib() for name in STRATEGIES},
+            "whole_copy_gib": round(sizes.all * (2 if bf16 else 4) / GIB, 3) if asks else None,
         }
 
     def _learned(self, tokens: int) -> int:
@@ -310,6 +312,11 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield (
             f"kept pixels: up to {cache['bytes'] / 1e9:.2f} GB for {cache['pictures']:,} pictures; "
             f"data.pixel_cache_gb={cache['limit'] / 1e9:g}"
+        )
+    if copied := record["memory"]["whole_copy_gib"]:
+        yield (
+            f"while watch.validation is answered, a GPU of zero3, zero3_offload or fsdp also holds the whole model, "
+            f"{copied:.2f} GiB; no activations are kept then"
         )
     if sharing := record["sharing"]:
         saved = 1 - sharing["tokens"] / max(1, sharing["tokens_alone"])

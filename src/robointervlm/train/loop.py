@@ -28,6 +28,7 @@ from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.after_save import AfterSave
+from robointervlm.train.allocator import keep_freed_memory
 from robointervlm.train.engine import Engine, write_state
 from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
@@ -156,6 +157,8 @@ class Training:
     def run(self, stop: StopFlag) -> None:
         """Train to the end of the plan, or until a signal asks to stop; then a checkpoint holds where it was."""
         recipe, accelerator = self.recipe, self.accelerator
+        if self._on_cpu:
+            keep_freed_memory()
         workers = recipe.data.workers if recipe.data.workers is not None else (0 if self._on_cpu else 4)
         batches = loader(
             *(self.load, self.plan),
@@ -166,7 +169,7 @@ class Training:
         )
         with self._watch(stop) as watch, self._telling_of_pixels():
             while self.step < self.plan.steps:
-                watch.ask(self.step, self.engine.module)
+                watch.ask(self.step, self.engine)
                 started, before = time.perf_counter(), self.counts
                 scale = schedule(self.step, self.plan.steps, recipe.optim)
                 numbers = self._one_step(list(islice(batches, recipe.batch.accumulate)), scale)
@@ -181,16 +184,11 @@ class Training:
                 if stopping:
                     self.after_save.stop()
                     return
-            watch.ask(self.step, self.engine.module)
+            watch.ask(self.step, self.engine)
 
     def _watch(self, stop: StopFlag) -> Watch:
         """What looks at the run; questions that were asked after the step it goes on from are asked again."""
         recipe, validating = self.recipe, None
-        if recipe.watch.validation is not None and not self.engine.holds_all:
-            raise RecipeError(
-                f"watch.validation: with {self.engine.name} no process holds the whole model, which generating answers "
-                "needs; evaluate checkpoints with watch.after_save instead."
-            )
         if (validation := Validation.of(recipe, self.model, self.accelerator)) is not None:
             if self.accelerator.is_main_process:
                 forget_after(self.step, recipe.run.dir / VALIDATION)

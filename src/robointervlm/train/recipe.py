@@ -119,6 +119,12 @@ class RunSection(_Section):
     deepspeed: Path | None = Field(default=None, description="a DeepSpeed JSON file; its 'auto' are this recipe's")
     timeout_minutes: float = Field(default=30, gt=0, description="how long a process waits for the others")
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no(cls, value: object) -> object:
+        """`no` is false in YAML."""
+        return "no" if value is False else value
+
     @model_validator(mode="before")
     @classmethod
     def _a_file_means_deepspeed(cls, values: object) -> object:

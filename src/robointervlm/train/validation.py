@@ -12,7 +12,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from rich.table import Table
-from torch import nn
 
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import Space
@@ -36,6 +34,7 @@ from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.tasks import Case, Task, conversation, task_named
+from robointervlm.train.engine import Engine
 from robointervlm.train.feed import picture_size, refuse_other_size
 from robointervlm.train.recipe import TrainRecipe, ValidationSection
 
@@ -86,16 +85,17 @@ class Validation:
         """Whether the model is asked after this many steps."""
         return step % self.section.every == 0 or step == steps
 
-    def answers(self, module: nn.Module, stop: StopFlag) -> list[Judged] | None:
+    def answers(self, engine: Engine, stop: StopFlag) -> list[Judged] | None:
         """Every question with what became of it, in order, in every process; None if one of them is told to stop."""
         mine = self.numbers[self.accelerator.process_index :: self.accelerator.num_processes]
         judged: list[Judged | None] = []
-        with answering(module), self.accelerator.autocast():
+        with engine.answering() as network:
+            model = Qwen25VL(network, self.model.encoder, name=self.model.name)
             for batch in self._batches(mine):
                 if stop.requested:
                     judged.append(None)
                     break
-                judged += self._judged(batch)
+                judged += self._judged(model, batch)
         everyone: list[Judged | None] = gather_object(judged) if self.accelerator.num_processes > 1 else judged
         answered = [each for each in everyone if each is not None]
         return sorted(answered) if len(answered) == len(everyone) else None
@@ -137,19 +137,10 @@ class Validation:
         except RoboInterError as error:
             return _Put(number, task, sample, None, error)
 
-    def _judged(self, batch: Sequence[_Put]) -> list[Judged]:
+    def _judged(self, model: Qwen25VL, batch: Sequence[_Put]) -> list[Judged]:
         ready = [each.prompt for each in batch if isinstance(each.prompt, Prompt)]
-        replies = iter(self._replies(ready, Decoding(self._max_new_tokens(batch[0].task))) if ready else ())
+        replies = iter(_replies(model, ready, Decoding(self._max_new_tokens(batch[0].task))) if ready else ())
         return [_judgement(each, next(replies) if isinstance(each.prompt, Prompt) else each.prompt) for each in batch]
-
-    def _replies(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
-        """The replies; what fails in a batch is asked again alone, and what fails alone is counted."""
-        try:
-            return self.model.answer(prompts, decoding)
-        except Exception as error:  # noqa: BLE001 - the boundary to the model: a failure becomes a counted value
-            if len(prompts) == 1:
-                return [error]
-        return [reply for prompt in prompts for reply in self._replies([prompt], decoding)]
 
     def _task_record(self, task: Task, judged: Sequence[Judged]) -> dict[str, Any]:
         statuses = Counter(each.record["status"] for each in judged)
@@ -198,6 +189,16 @@ class _Put(NamedTuple):
     prompt: Prompt | RoboInterError
 
 
+def _replies(model: Qwen25VL, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
+    """The replies; what fails in a batch is asked again alone, and what fails alone is counted."""
+    try:
+        return model.answer(prompts, decoding)
+    except Exception as error:  # noqa: BLE001 - the boundary to the model: a failure becomes a counted value
+        if len(prompts) == 1:
+            return [error]
+    return [reply for prompt in prompts for reply in _replies(model, [prompt], decoding)]
+
+
 def _judgement(put: _Put, reply: Reply | Exception) -> Judged:
     """What became of a question; the statuses are those of `predict`."""
     record: dict[str, Any] = {
@@ -232,18 +233,6 @@ def spread(mixture: Mixture, count: int) -> list[int]:
     queues = [by_dataset[part] for part in sorted(by_dataset)]
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     return sorted(turns[:count])
-
-
-@contextmanager
-def answering(module: nn.Module) -> Iterator[None]:
-    """The module as it is for answers, and afterwards every part of it in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def validated_steps(path: Path) -> set[int]:
@@ -312,12 +301,12 @@ class Validating:
         known: list[int] = gather_object(mine) if accelerator.num_processes > 1 else mine
         return cls(validation, run, set(known))
 
-    def ask(self, step: int, steps: int, module: nn.Module, stop: StopFlag) -> dict[str, float] | None:
+    def ask(self, step: int, steps: int, engine: Engine, stop: StopFlag) -> dict[str, float] | None:
         """The numbers for trackers if the model was asked now."""
         if step in self.done or not self.validation.due(step, steps):
             return None
         started = time.perf_counter()
-        judged = self.validation.answers(module, stop)
+        judged = self.validation.answers(engine, stop)
         if judged is None:
             return None  # asked again when the run goes on
         self.done.add(step)

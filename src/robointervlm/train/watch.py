@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
 
 from robointervlm.core.errors import RoboInterError
 from robointervlm.models.qwen2_5_vl.parts import Part
@@ -22,6 +21,7 @@ from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train.after_save import AfterSave
 from robointervlm.train.curves import write_curves
+from robointervlm.train.engine import Engine
 from robointervlm.train.progress import Rates, StepLine, StepProgress, log_line, memory_gib, plain
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.trackers import Trackers
@@ -83,11 +83,11 @@ class Watch:
             self._track(step, {f"train/{name}": value for name, value in plain(measured).items()})
         self.after_save.poll()
 
-    def ask(self, step: int, module: nn.Module) -> None:
+    def ask(self, step: int, engine: Engine) -> None:
         """Ask the validation's questions if it is time; in every process."""
         if self.validating is None:
             return
-        found = self.validating.ask(step, self.steps, module, self.stop)
+        found = self.validating.ask(step, self.steps, engine, self.stop)
         if found and self.accelerator.is_main_process:
             self._track(step, found)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.learned import learned_state, load_learned_state
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import loaded_state, set_learning_rates, state_file, write_state
+from robointervlm.train.engine import in_mode_for_answers, loaded_state, set_learning_rates, state_file, write_state
 from robointervlm.train.optimizer import optimizers
 from robointervlm.train.recipe import TrainRecipe
 
@@ -23,7 +24,6 @@ class DdpEngine:
     """accelerate's wrapping, with its autocast for `run.precision`; also what one process alone uses."""
 
     name = "ddp"
-    holds_all = True
 
     def __init__(
         self, network: Qwen2_5_VLForConditionalGeneration, recipe: TrainRecipe, accelerator: Accelerator
@@ -32,24 +32,24 @@ class DdpEngine:
         self._accelerator = accelerator
         self._clip = recipe.optim.clip
         self._plain = optimizers(network, recipe.optim)
-        self.module: nn.Module = accelerator.prepare(SupervisedLoss(network))
+        self._module: nn.Module = accelerator.prepare(SupervisedLoss(network))
         self._optimizers = [accelerator.prepare(optimizer) for optimizer in self._plain]
-        self.module.train()
+        self._module.train()
 
     @property
     def finds_scale(self) -> bool:
         return self._accelerator.scaler is not None
 
     def accumulate(self, batch: Batch, share: float, *, last: bool) -> Tensor:
-        alone: AbstractContextManager[None] = nullcontext() if last else self._accelerator.no_sync(self.module)
+        alone: AbstractContextManager[None] = nullcontext() if last else self._accelerator.no_sync(self._module)
         with alone:
-            loss: Tensor = self.module(batch)
+            loss: Tensor = self._module(batch)
             # The wrapper averages gradients over the processes; the sum is wanted.
             self._accelerator.backward(loss * (share * self._accelerator.num_processes))
         return loss.detach()
 
     def step(self, lr_scale: float) -> float:
-        norm = float(self._accelerator.clip_grad_norm_(self.module.parameters(), self._clip))
+        norm = float(self._accelerator.clip_grad_norm_(self._module.parameters(), self._clip))
         # Under fp16 the scaler sees a gradient that is not finite as well, leaves the step out and lowers the scale.
         if math.isfinite(norm) or self.finds_scale:
             set_learning_rates(self._plain, lr_scale)
@@ -57,6 +57,11 @@ class DdpEngine:
                 optimizer.step()
                 optimizer.zero_grad()
         return norm
+
+    @contextmanager
+    def answering(self) -> Iterator[Qwen2_5_VLForConditionalGeneration]:
+        with in_mode_for_answers(self._module), self._accelerator.autocast():
+            yield self._network
 
     def weights(self) -> dict[str, Tensor]:
         return self._network.state_dict() if self._accelerator.is_main_process else {}

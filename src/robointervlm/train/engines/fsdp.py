@@ -6,6 +6,8 @@ A layer's weights are gathered when it computes and let go again. Works on CPU p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
+from robointervlm.models.qwen2_5_vl.whole import whole_network
 from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file, write_state
 from robointervlm.train.engines.processes import joined
 from robointervlm.train.optimizer import optimizers
@@ -29,7 +32,6 @@ class FsdpEngine:
     """Shards by layer of the vision tower and of the language model; the rest (embeddings, head) is one shard more."""
 
     name = "fsdp"
-    holds_all = False
     finds_scale = False
 
     def __init__(
@@ -40,24 +42,24 @@ class FsdpEngine:
         self._clip = recipe.optim.clip
         joined(accelerator)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        self.module: Any = SupervisedLoss(self._network, holds_all=self.holds_all)
-        policy = _policy(accelerator.mixed_precision)
+        self._module: Any = SupervisedLoss(self._network, holds_all=False)
+        self._policy = policy = _policy(accelerator.mixed_precision)
         for layer in [*self._network.model.visual.blocks, *self._network.model.language_model.layers]:
             fully_shard(layer, mesh=mesh, mp_policy=policy)
-        fully_shard(self.module, mesh=mesh, mp_policy=policy)
+        fully_shard(self._module, mesh=mesh, mp_policy=policy)
         # After sharding: it replaces the parameters, which keep their names and, to the eye, their shapes.
         self._optimizers = optimizers(network, recipe.optim)
-        self.module.train()
+        self._module.train()
 
     def accumulate(self, batch: Batch, share: float, *, last: bool) -> Tensor:
-        self.module.set_requires_gradient_sync(last)
-        loss: Tensor = self.module(batch)
+        self._module.set_requires_gradient_sync(last)
+        loss: Tensor = self._module(batch)
         # The wrapper averages gradients over the processes; the sum is wanted.
         (loss * (share * self._accelerator.num_processes)).backward()
         return loss.detach()
 
     def step(self, lr_scale: float) -> float:
-        total = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
+        total = nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(norm):
             set_learning_rates(self._optimizers, lr_scale)
@@ -66,8 +68,14 @@ class FsdpEngine:
                 optimizer.zero_grad()
         return norm
 
+    @contextmanager
+    def answering(self) -> Iterator[Qwen2_5_VLForConditionalGeneration]:
+        device, dtype = self._accelerator.device, self._policy.param_dtype
+        weights = gathered(self._network, lambda each: _whole(each).to(device, dtype), keep=True)
+        yield whole_network(self._network, weights, device)
+
     def weights(self) -> dict[str, Tensor]:
-        return gathered(self._network, _whole, keep=self._accelerator.is_main_process)
+        return gathered(self._network, lambda each: _whole(each).cpu(), keep=self._accelerator.is_main_process)
 
     def save(self, folder: Path) -> None:
         state = {
@@ -106,7 +114,7 @@ def _policy(precision: str) -> MixedPrecisionPolicy:
 
 def _whole(parameter: nn.Parameter) -> Tensor:
     tensor = parameter.detach()
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _own(tensor: Tensor) -> Tensor:

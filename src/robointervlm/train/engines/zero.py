@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,15 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import gathered, loaded_state, set_learning_rates, state_file, write_state
+from robointervlm.models.qwen2_5_vl.whole import whole_network
+from robointervlm.train.engine import (
+    gathered,
+    in_mode_for_answers,
+    loaded_state,
+    set_learning_rates,
+    state_file,
+    write_state,
+)
 from robointervlm.train.engines.processes import backend, joined
 from robointervlm.train.engines.zero_config import read_config, resolved
 from robointervlm.train.optimizer import optimizers
@@ -45,10 +56,11 @@ class ZeroEngine:
         self._network = network
         self._accelerator = accelerator
         self._stage = int(config["zero_optimization"]["stage"])
+        self._holds_all = self._stage < 3
         # Before the weights are shared out: afterwards a matrix has one dimension, and decay goes by that.
         [self._adamw] = optimizers(network, recipe.optim)
         self._engine: Any = deepspeed.initialize(
-            model=SupervisedLoss(network, holds_all=self.holds_all),
+            model=SupervisedLoss(network, holds_all=self._holds_all),
             optimizer=self._adamw,
             config=config,
             dist_init_required=False,
@@ -59,15 +71,6 @@ class ZeroEngine:
     @property
     def name(self) -> str:
         return f"zero{self._stage}"
-
-    @property
-    def module(self) -> nn.Module:
-        engine: nn.Module = self._engine
-        return engine
-
-    @property
-    def holds_all(self) -> bool:
-        return self._stage < 3
 
     @property
     def finds_scale(self) -> bool:
@@ -86,12 +89,22 @@ class ZeroEngine:
         # DeepSpeed leaves a step out whose gradient is not finite, in every precision.
         return float("inf") if self._engine.optimizer.overflow else float(self._engine.get_global_grad_norm())
 
-    def weights(self) -> dict[str, Tensor]:
-        return gathered(self._network, self._whole, keep=self._accelerator.is_main_process)
+    @contextmanager
+    def answering(self) -> Iterator[Qwen2_5_VLForConditionalGeneration]:
+        if self._holds_all:
+            with in_mode_for_answers(self._engine):
+                yield self._network
+            return
+        device = self._accelerator.device
+        yield whole_network(self._network, gathered(self._network, partial(self._whole, on=device), keep=True), device)
 
-    def _whole(self, parameter: nn.Parameter) -> Tensor:
-        with self._gathering([parameter], enabled=self._stage == 3):
-            return parameter.detach().cpu().clone()
+    def weights(self) -> dict[str, Tensor]:
+        whole = partial(self._whole, on=torch.device("cpu"))
+        return gathered(self._network, whole, keep=self._accelerator.is_main_process)
+
+    def _whole(self, parameter: nn.Parameter, *, on: torch.device) -> Tensor:
+        with self._gathering([parameter], enabled=not self._holds_all):
+            return parameter.detach().to(on, copy=True)
 
     def save(self, folder: Path) -> None:
         """Plain tensors, so that reading them executes nothing; DeepSpeed's own files are pickles."""
