@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_a_changed_picture_is_noticed_and_measured_again(catalog, measured, capl
     assert "pictures of 'boxes' changed" in caplog.text
     assert "s6" in measured
     assert [index for index in range(COUNT) if before[index] != after[index]] == [6]
+
+
+def test_a_changed_archive_is_noticed_and_its_pictures_are_measured_again(catalog, measured, caplog):
+    def pack() -> None:
+        with zipfile.ZipFile(catalog.parent / "all.zip", "w") as archive:
+            for file in sorted(catalog.parent.glob("*.png")):
+                archive.write(file, file.name)
+
+    pack()
+    catalog.write_text(catalog.read_text().replace("boxes.json}", "boxes.json, images: all.zip}"))
+    before = rows_of(catalog)
+    assert before[0][0] > 0
+    Image.fromarray(noise(84, 56, 7)).save(catalog.parent / "6.png")
+    pack()
+    touch_later(catalog.parent / "all.zip")
+    measured.clear()
+    with caplog.at_level(logging.WARNING):
+        after = rows_of(catalog)
+    assert "pictures of 'boxes' changed" in caplog.text
+    assert set(measured) == {f"s{index}" for index in range(COUNT)}
+    assert [index for index in range(COUNT) if before[index][:3] != after[index][:3]] == [6]
 
 
 def test_a_full_check_measures_only_what_changed(catalog, measured):

@@ -21,6 +21,7 @@ from robointervlm.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from robointervlm.evaluate.predict import Outcome
+    from robointervlm.evaluate.recipe import EvaluationRecipe
 
 
 def predict(  # noqa: PLR0913 - one per flag
@@ -53,6 +54,10 @@ def predict(  # noqa: PLR0913 - one per flag
         typer.Option(help="K/N: only the K-th of N shares; `robointer score` merges them when all are done."),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="So many processes share the questions.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="They run on the Ray cluster at this address; `local` starts one, `auto` finds one."),
+    ] = None,
 ) -> None:
     """Ask a model every question of a dataset, then score the answers and write the report.
 
@@ -66,8 +71,6 @@ def predict(  # noqa: PLR0913 - one per flag
 
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
     """
-    from robointervlm.evaluate.predict import predict as predict_run
-    from robointervlm.evaluate.processes import predict_in_processes
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.runs.settings import load_recipe
 
@@ -88,12 +91,26 @@ def predict(  # noqa: PLR0913 - one per flag
         "shard": shard,
     }
     recipe = load_recipe(EvaluationRecipe, recipe_file, [*data_overrides(data), *as_overrides(options), *overrides])
-    outcome = predict_run(recipe) if processes == 1 else predict_in_processes(recipe, processes)
+    outcome = _predicted(recipe, processes, ray)
     if recipe.shard is None:
         _finish(outcome.folder)
     else:
         typer.echo(f"shard {recipe.shard} is done; once all are, `robointer score {recipe.run.dir}` merges them.")
     _check_failures(outcome, recipe.max_error_rate)
+
+
+def _predicted(recipe: EvaluationRecipe, processes: int, ray: str | None) -> Outcome:
+    """The run, by this process, by several of this machine, or by a Ray cluster."""
+    from robointervlm.evaluate.predict import predict
+    from robointervlm.evaluate.processes import predict_in_processes
+
+    if ray is not None:
+        from robointervlm.episodes.ray_cluster import cluster
+        from robointervlm.evaluate.ray_shards import predict_on_ray
+
+        with cluster(ray, processes) as connected:
+            return predict_on_ray(recipe, processes, connected)
+    return predict(recipe) if processes == 1 else predict_in_processes(recipe, processes)
 
 
 def score(  # noqa: PLR0913 - one per flag

@@ -27,7 +27,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Picture
 from robointervlm.core.sample import ImageRef
-from robointervlm.data.archives import opened_archive, split_at_archive
+from robointervlm.data.archives import opened_archive, parts_of, split_at_archive
 from robointervlm.data.episode_frames import EpisodeFrame
 
 MAX_BYTES = 50_000_000
@@ -67,6 +67,21 @@ def load(ref: ImageRef) -> Picture:
     Raises `DataError` if it is missing or damaged, `RefusedError` if it is too large or not a picture of the root.
     """
     return StoredPicture.read(ref).decoded()
+
+
+def files(ref: ImageRef) -> tuple[Path, ...]:
+    """The files the picture is read from: its own, those of the archive it lies in, or those of its episode.
+
+    They may be missing. Raises `RefusedError` as `locate` does, `DataError` where a part of an archive is missing.
+    """
+    frame = EpisodeFrame.read(ref.path)
+    if frame is not None:
+        return _episode_files(ref, frame)
+    entered = split_at_archive(ref.root, ref.path)
+    if entered is None:
+        return (locate(ref),)
+    outer, _ = entered
+    return tuple(parts_of(locate(replace(ref, path=outer)) if outer else ref.root))
 
 
 def content_and_size(ref: ImageRef) -> tuple[str, ImageSize]:
@@ -144,9 +159,7 @@ def _stored(ref: ImageRef) -> tuple[BinaryIO, str]:
     """The picture's encoded bytes, wherever they are kept, and what to call the place."""
     frame = EpisodeFrame.read(ref.path)
     if frame is not None:
-        meta, data = (
-            locate(replace(ref, path=f"{frame.episode}/{file}")) for file in ("meta_info.pkl", "lmdb/data.mdb")
-        )
+        meta, data = _episode_files(ref, frame)
         return io.BytesIO(frame.content(meta, data, MAX_BYTES)), f"{ref.path} in {ref.root}"
     path = locate(ref)
     entered = split_at_archive(ref.root, ref.path)
@@ -158,6 +171,11 @@ def _stored(ref: ImageRef) -> tuple[BinaryIO, str]:
     if member is None:
         raise DataError(f"picture {name} is not in {archive.path}.")
     return io.BytesIO(archive.read(member, MAX_BYTES)), f"{name} in {archive.path}"
+
+
+def _episode_files(ref: ImageRef, frame: EpisodeFrame) -> tuple[Path, Path]:
+    meta, data = (locate(replace(ref, path=f"{frame.episode}/{file}")) for file in ("meta_info.pkl", "lmdb/data.mdb"))
+    return meta, data
 
 
 def _file(path: Path) -> BinaryIO:

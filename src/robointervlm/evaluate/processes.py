@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -52,27 +52,66 @@ def predict_in_processes(recipe: EvaluationRecipe, count: int) -> Outcome:
     A process that is killed is started again and goes on where it stopped. Raises what the process that failed by
     itself raised, `LostProcessError` for one that is killed again and again, and `StopRequested` when told to stop.
     """
-    if recipe.shard is not None:
-        raise RecipeError(f"shard={recipe.shard} is one process's share: give --shard or --processes, not both.")
-    check_section(recipe.model)
-    run = recipe.run.dir
-    for number in range(count):
-        folder_of(run, Shard(number + 1, count))  # refuses a folder that holds another run
-    with stopping_on_signals(), Run.opened(run, recipe):
-        reused, _ = answered_so_far(run)
-        workers = [_Worker(recipe, Shard(number + 1, count)) for number in range(count)]
+
+    def answer(shards: Sequence[Shard]) -> None:
+        workers = [_Worker(recipe, shard) for shard in shards]
         try:
             for each in workers:
                 each.start()
-            _watch(run, workers)
-        except StopRequested as stop:
-            _end(workers)
-            raise StopRequested(stop.number, f"rerun the same command to go on; {_said(run)}.") from None
+            waiting = list(workers)
+            for _ in watched(recipe.run.dir, f"answering in {len(workers)} processes"):
+                waiting = [each for each in waiting if each.goes_on()]
+                if not waiting:
+                    return
         finally:
             _end(workers)
+
+    return in_shards(recipe, count, answer)
+
+
+def in_shards(recipe: EvaluationRecipe, count: int, answer: Callable[[Sequence[Shard]], None]) -> Outcome:
+    """Has `answer` answer so many shards of a recipe's questions, and merges them.
+
+    Raises `RecipeError` where the folder holds another run, and `StopRequested`, with what is done, if `answer` does.
+    """
+    if recipe.shard is not None:
+        raise RecipeError(f"shard={recipe.shard} is one process's share: give --shard or --processes, not both.")
+    check_section(recipe.model)
+    run, shards = recipe.run.dir, [Shard(number + 1, count) for number in range(count)]
+    for shard in shards:
+        folder_of(run, shard)  # refuses a folder that holds another run
+    with stopping_on_signals(), Run.opened(run, recipe):
+        reused, _ = answered_so_far(run)
+        try:
+            answer(shards)
+        except StopRequested as stop:
+            done, total = answered_so_far(run)
+            said = f"{done} of {total or 'the questions'} done"
+            raise StopRequested(stop.number, f"rerun the same command to go on; {said}.") from None
         counts = merge_shards(run)
     logger.info("finished: %s.", ", ".join(f"{number} {status}" for status, number in counts.items()))
     return Outcome(run, counts, reused)
+
+
+def overrides_of(shard: Shard) -> list[str]:
+    """What the recipe of one shard says otherwise: what failed is judged when all is merged, not by each for itself."""
+    return [f"shard={shard}", "max_error_rate=1"]
+
+
+def watched(run: Path, what: str) -> Iterator[None]:
+    """Comes back a few times a second for as long as it is asked to, and tells meanwhile how far the shards are."""
+    said_at = time.monotonic()
+    with progress_bar() as progress:
+        bar = progress.add_task(what, total=None)
+        while True:
+            yield
+            if console().is_terminal or time.monotonic() - said_at > 30:
+                said_at = time.monotonic()
+                done, total = answered_so_far(run)
+                progress.update(bar, completed=done, total=total or None)
+                if not console().is_terminal:
+                    logger.info("answered %d of %d", done, total)
+            time.sleep(0.2)
 
 
 @dataclass
@@ -105,8 +144,7 @@ class _Worker:
             self.process = self._started(output)
 
     def _started(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
-        # What failed is judged when all is merged, not by each process for itself.
-        overrides = [f"shard={self.shard}", "max_error_rate=1"]
+        overrides = overrides_of(self.shard)
         recipe = str(self.recipe.run.dir / "recipe.yaml")
         return subprocess.Popen(  # noqa: S603 - our own command line, without a shell
             leashed([sys.executable, "-m", "robointervlm.cli", "predict", recipe, *overrides]),
@@ -140,28 +178,6 @@ class _Worker:
     def _last_words(self) -> str:
         lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].removeprefix("error: ") if lines else f"it said nothing in {self.output}"
-
-
-def _watch(run: Path, workers: Sequence[_Worker]) -> None:
-    """Waits for all processes, and tells how far they are."""
-    said_at = time.monotonic()
-    with progress_bar() as progress:
-        bar = progress.add_task(f"answering in {len(workers)} processes", total=None)
-        waiting = list(workers)
-        while waiting:
-            waiting = [each for each in waiting if each.goes_on()]
-            if console().is_terminal or time.monotonic() - said_at > 30:
-                said_at = time.monotonic()
-                done, total = answered_so_far(run)
-                progress.update(bar, completed=done, total=total or None)
-                if not console().is_terminal:
-                    logger.info("answered %d of %d", done, total)
-            time.sleep(0.2)
-
-
-def _said(run: Path) -> str:
-    done, total = answered_so_far(run)
-    return f"{done} of {total or 'the questions'} done"
 
 
 def _end(workers: Sequence[_Worker]) -> None:

@@ -59,7 +59,7 @@ Progress = Callable[[int, int], None]
 
 
 def stamp(sample: Sample, status: Callable[[ImageRef], bytes] | None = None) -> int:
-    """Size and time of change of each of the sample's picture files, as one number that is not 0.
+    """Size and time of change of the files of each of the sample's pictures, as one number that is not 0.
 
     `status` may know them already.
     """
@@ -70,11 +70,19 @@ def stamp(sample: Sample, status: Callable[[ImageRef], bytes] | None = None) -> 
 
 
 def _status(reference: ImageRef) -> bytes:
-    """Size and time of change of a picture's file, or that it is missing."""
+    """Size and time of change of a picture's file, or of those it lies in, or that one is missing."""
     try:
-        status = os.stat(os.path.join(reference.root, reference.path))  # noqa: PTH116, PTH118 - for millions
+        return _changed(os.path.join(reference.root, reference.path))  # noqa: PTH118 - for millions
     except (OSError, ValueError):
+        pass  # in an archive or an episode, or missing
+    try:
+        return b"".join([_changed(file) for file in images.files(reference)])
+    except (OSError, RoboInterError):
         return b"missing;"
+
+
+def _changed(file: str | Path) -> bytes:
+    status = os.stat(file)  # noqa: PTH116 - for millions
     return f"{status.st_size} {status.st_mtime_ns};".encode()
 
 

@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from robointervlm.core.errors import ModelError
+from robointervlm.models.qwen2_5_vl.behind_prefix import attention_behind_prefix
 from robointervlm.models.qwen2_5_vl.windows import use_window_attention
 
 NAME = "robointer_packed"
@@ -75,6 +76,19 @@ class Segments:
             for place in run
         ]
 
+    @cached_property
+    def siblings(self) -> list[list[Segment]]:
+        """The segments in order, those that follow each other behind the same prefix together."""
+        found: list[list[Segment]] = []
+        for part in self.parts:
+            before = found[-1][0] if found else None
+            same = before and (before.prefix_start, before.prefix_end) == (part.prefix_start, part.prefix_end)
+            if part.prefix and same:
+                found[-1].append(part)
+            else:
+                found.append([part])
+        return found
+
     def varlen(self, device: torch.device) -> Varlen:
         """What a kernel of variable lengths takes; made once for all layers."""
         if device not in self._on:
@@ -115,8 +129,32 @@ def packed_attention(  # noqa: PLR0913 - the signature is transformers'
     # Heads repeated once per layer: sdpa's own way of sharing them leaves the fast kernel on a CPU.
     repeats = query_BHLD.shape[1] // key_BGLD.shape[1]
     key_BHLD, value_BHLD = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key_BGLD, value_BGLD))
-    pieces = [_one_segment(part, (query_BHLD, key_BHLD, value_BHLD), scale, dropout) for part in segments.parts]
+    # Under autocast the rotary product is float32 and the values are not.
+    heads = (query_BHLD.to(value_BHLD.dtype), key_BHLD.to(value_BHLD.dtype), value_BHLD)
+    if query_BHLD.device.type == "cpu" and not dropout:
+        pieces = _by_siblings(heads, segments, scale)
+    else:
+        pieces = [_one_segment(part, heads, scale, dropout) for part in segments.parts]
     return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _by_siblings(heads: tuple[Tensor, Tensor, Tensor], segments: Segments, scale: float | None) -> list[Tensor]:
+    """What the tokens of a row attend to, in pieces: segments behind the same prefix together, any other one alone."""
+    siblings = segments.siblings
+    lengths = [sum(part.length for part in parts) for parts in siblings]
+    # Split once: the gradient of a slice would be a row of zeros for each.
+    query, key, value = (torch.split(tensor, lengths, dim=2) for tensor in heads)
+    places = {(parts[0].start, parts[-1].end): place for place, parts in enumerate(siblings)}
+    pieces = []
+    for parts, *own in zip(siblings, query, key, value, strict=True):
+        first = parts[0]
+        if first.prefix:
+            place = places[first.prefix_start, first.prefix_end]
+            prefix, parted = (key[place], value[place]), [part.length for part in parts]
+            pieces.append(attention_behind_prefix((own[0], own[1], own[2]), prefix, parted, scale))
+        else:
+            pieces.append(F.scaled_dot_product_attention(own[0], own[1], own[2], is_causal=True, scale=scale))
+    return pieces
 
 
 def _one_segment(part: Segment, heads: tuple[Tensor, Tensor, Tensor], scale: float | None, dropout: float) -> Tensor:
