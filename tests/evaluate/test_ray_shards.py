@@ -90,6 +90,25 @@ def test_what_a_shard_fails_with_is_raised_and_said_to_be_its(tmp_path, ray):
         on_ray(recipe, 2, ray)
 
 
+def test_a_folder_that_another_machine_has_not_is_named_and_a_bug_stays_one(tmp_path, monkeypatch, ray):
+    import robointervlm.evaluate.ray_shards as module  # noqa: PLC0415 - what it starts is replaced
+
+    recipe = recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run")
+
+    def broken(*_: str) -> tuple[str, str]:
+        raise OSError("not of the folder")
+
+    missing = str(tmp_path / "gone")
+    kind, said = module._answered(missing, "recipe.yaml", "1/2")
+    assert (kind, said) == (
+        "RecipeError",
+        f"{missing} has to be the same folder on every machine: No such file or directory.",
+    )
+    monkeypatch.setattr(module, "_answered", broken)
+    with pytest.raises(OSError, match="not of the folder"):
+        on_ray(recipe, 2, ray)
+
+
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path):
     pytest.importorskip("ray")
     benchmark = make_benchmark(tmp_path, count=4)

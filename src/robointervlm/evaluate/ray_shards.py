@@ -59,6 +59,8 @@ def _share(recipe: EvaluationRecipe, ray: Any) -> dict[str, int]:
 def _refuse_failure(ray: Any, each: Any, shard: Shard) -> None:
     try:
         kind, said = ray.get(each)
+    except ray.exceptions.RayTaskError:
+        raise  # a bug of ours, and to be seen as one
     except ray.exceptions.RayError as error:
         raise LostProcessError(
             f"Ray lost shard {shard} {_RETRIES + 1} times: {' '.join(str(error).split())[:300]}. "
@@ -72,9 +74,10 @@ def _answered(here: str, recipe: str, shard: str) -> tuple[str, str]:
     """Answers one shard, on whichever machine; what goes wrong comes back as words."""
     try:
         os.chdir(here)
+    except OSError as error:
+        return RecipeError.__name__, f"{here} has to be the same folder on every machine: {error.strerror}."
+    try:
         predict(load_recipe(EvaluationRecipe, Path(recipe), overrides_of(Shard.named(shard))))
     except RoboInterError as error:
         return type(error).__name__, str(error)
-    except OSError as error:
-        return RecipeError.__name__, f"{here} has to be the same folder on every machine: {error.strerror}"
     return "", ""
