@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from accelerate import Accelerator
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.data.mixture import Mixture
@@ -74,10 +74,11 @@ def observed(recipe: TrainRecipe, folder: Path) -> dict[str, Any]:
     if rank == 0:
         runs._export(training.model, weights, folder)
         loaded = Qwen25VL.load(Section(path=str(folder), device="cpu"))
-        _, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
-        loss = SupervisedLoss(loaded.network)
+        _, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+        loss = SupervisedLoss(loaded.network).train()  # as in memory: with experts there is their balance, too
         with torch.no_grad():
             found["loaded"] = [float(loss(batch)) for batch in batches]
+        loaded.network.eval()
         prompt = Prompt((Message("user", "<image>\nWhere is the cup?"),), (noise(84, 56),))
         found |= {
             "in_memory": in_memory,
@@ -103,6 +104,8 @@ def main() -> None:
         places = Path(task["model"]), Path(task["catalog"])
         whole = train_recipe(*places, Path(task["out"], name), *task["common"], *more)
         found[name] = observed(whole, Path(task["out"], f"{name}-model"))
+        if task["only_whole"]:
+            continue
         parts = train_recipe(*places, Path(task["out"], f"{name}-parts"), *task["common"], *more)
         stopped_and_resumed(parts, 3)
         packed = train_recipe(*places, Path(task["out"], f"{name}-packed"), *task["common"], *task["packed"], *more)

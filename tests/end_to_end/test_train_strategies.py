@@ -19,6 +19,9 @@ import pytest
 from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
+from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
 from robointervlm.runs.settings import load_recipe
 from tiny_models import box_dataset, losses, train_arguments
 
@@ -98,10 +101,61 @@ def trained(tiny_folder, tmp_path_factory):
         strategies |= {name: [setting] for name, setting in ZERO.items()}
         strategies[SHARDED] = [f"run.deepspeed={folder / SHARDED}.json"]
     task = {"model": str(tiny_folder), "catalog": str(catalog), "out": str(folder), "common": COMMON, "packed": PACKED}
-    (folder / "task.json").write_text(json.dumps({**task, "strategies": strategies}))
+    (folder / "task.json").write_text(json.dumps({**task, "strategies": strategies, "only_whole": False}))
     base = environment(tmp_path_factory.getbasetemp() / "extensions")
     in_two_processes(folder / "task.json", base)
     return folder, [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)], base
+
+
+VARIANTS = {
+    "checkpointed": ["run.gradient_checkpointing=true"],
+    "lora": ["model.tune=[lora]", "optim.lora_lr=1e-2"],
+    "lora-merger": ["model.tune=[lora,merger]", "optim.lora_lr=1e-2", "model.lora.vision=true"],
+    "experts": ["model.tune=[language,experts]", "optim.experts_lr=1e-2"],
+}
+VARIED = {"fsdp": ["run.strategy=fsdp"], "zero2": [ZERO["zero2"]]}
+
+
+@pytest.fixture(scope="module")
+def varied(trained, tiny_folder, tmp_path_factory):
+    """A run of each variant under ddp and the other strategies, and what the first process observed."""
+    data, _, base = trained
+    folder = tmp_path_factory.mktemp("variants")
+    shape = Shape(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
+    upcycled(Qwen25VL.load(Section(path=str(tiny_folder), device="cpu")), shape, seed=0).save(folder / "moe")
+    strategies = {"ddp": [], "fsdp": VARIED["fsdp"]}
+    if not without:
+        strategies |= {"zero2": VARIED["zero2"], SHARDED: [f"run.deepspeed={data / SHARDED}.json"]}
+    runs = {
+        f"{variant}-{strategy}": [
+            *how,
+            *more,
+            *([f"model.path={json.dumps(str(folder / 'moe'))}"] if variant == "experts" else []),
+        ]
+        for variant, more in VARIANTS.items()
+        for strategy, how in strategies.items()
+    }
+    task = {"model": str(tiny_folder), "catalog": str(data / "data" / "catalog.yaml"), "out": str(folder)}
+    task |= {"common": COMMON, "packed": PACKED, "only_whole": True, "strategies": runs}
+    (folder / "task.json").write_text(json.dumps(task))
+    in_two_processes(folder / "task.json", base)
+    return folder, json.loads((folder / "found-0.json").read_text())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "strategy", ["fsdp", *(pytest.param(name, marks=needs_deepspeed) for name in ("zero2", SHARDED))]
+)
+def test_a_strategy_learns_and_exports_what_ddp_does_whatever_is_trained(varied, strategy, variant):
+    folder, found = varied
+    name = f"{variant}-{strategy}"
+    assert_same_course(folder / name, folder / f"{variant}-ddp")
+    assert len(set(losses(folder / name).values())) == 8
+    assert found[name]["wrong_keys"] == []
+    # Low-rank updates are merged in the exported model and stand beside the weights in memory.
+    assert found[name]["loaded"] == pytest.approx(found[name]["in_memory"], rel=1e-5)
+    assert found[name]["answer"] == found[f"{variant}-ddp"]["answer"]
+    assert (folder / f"{name}-model" / "adapter").is_dir() == variant.startswith("lora")
 
 
 def numbers(run: Path) -> list[dict]:

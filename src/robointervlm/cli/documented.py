@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from robointervlm.core.errors import RecipeError
+from robointervlm.runs.leaving import ending
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,11 +151,13 @@ def script(function: Callable[..., int], *arguments: Any, **named: Any) -> NoRet
     """Runs a documented script to its end, with the errors and exit codes of `robointer`."""
     from robointervlm.cli.main import explained
 
-    try:
-        code = function(*arguments, **named)
-    except Exception as error:  # noqa: BLE001 - the outermost boundary, as in `main`
-        code = explained(error)
-    sys.exit(code)
+    def code() -> int:
+        try:
+            return function(*arguments, **named)
+        except Exception as error:  # noqa: BLE001 - the outermost boundary, as in `main`
+            return explained(error)
+
+    ending(code)
 
 
 def existing_file(path: str, flag: str) -> Path:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import robointervlm
 from robointervlm.core.errors import ExitCode, RoboInterError
+from robointervlm.runs.leaving import ending
 from robointervlm.runs.signals import StopRequested
 
 
@@ -124,7 +125,7 @@ def _loaded(name: str) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the codes of `core.errors.ExitCode`."""
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given))
+    ending(lambda: run(given))
 
 
 def run(arguments: list[str]) -> int:

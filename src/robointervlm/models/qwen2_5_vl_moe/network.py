@@ -59,20 +59,19 @@ class Experts(nn.Module):
         by_expert = chosen_SK.flatten().argsort(stable=True)
         token = by_expert // chosen_SK.shape[1]
         counts = torch.bincount(chosen_SK.flatten(), minlength=len(self.down_proj)).tolist()
-        answers = [
-            self._one(part, gate_up, down)
-            for part, gate_up, down in zip(
-                x_SH[token].split(counts), self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True
-            )
-            if len(part)
-        ]
+        # The activation is a module, and is called once: where weights are shared out over processes, these have to
+        # call the same modules in the same order, and how many experts got a token differs between them.
+        gate, up = _each_by_its_expert(x_SH[token], counts, self.gate_up_proj).chunk(2, dim=-1)
+        answers = _each_by_its_expert(self.activation(gate) * up, counts, self.down_proj)
         # Put back in the order of the tokens rather than added up where they belong: a GPU adds in any order.
-        back_SKH = torch.cat(answers)[by_expert.argsort()].view(*chosen_SK.shape, -1)
+        back_SKH = answers[by_expert.argsort()].view(*chosen_SK.shape, -1)
         return (back_SKH * weights_SK[..., None]).sum(dim=1).to(x_SH.dtype)
 
-    def _one(self, x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-        gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
-        return F.linear(self.activation(gate) * up, down)
+
+def _each_by_its_expert(x: Tensor, counts: list[int], weights: Tensor) -> Tensor:
+    """The rows of x (sorted by expert, `counts` of each) times the matrix of their expert, of those with rows."""
+    parts = zip(x.split(counts), weights.unbind(), strict=True)
+    return torch.cat([F.linear(part, weight) for part, weight in parts if len(part)])
 
 
 class MixtureBlock(nn.Module):
