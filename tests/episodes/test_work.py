@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lerobot_sets import CAMERA, write_v2
 from rich.console import Console
-from work_jobs import fail_at_two, touch, touch_or_end
+from work_jobs import divide_by, fail_at_two, touch, touch_or_end
 
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
@@ -227,7 +227,7 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_ray_makes_the_same_files_and_tells_what_is_wrong(simulated, recordings, recorded, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
     # Jobs of this folder are found by Ray's processes, too.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     crew = Crew(2, ray="local")
@@ -239,6 +239,10 @@ def test_ray_makes_the_same_files_and_tells_what_is_wrong(simulated, recordings,
         assert tree(tmp_path / "recorded") == recorded
         with pytest.raises(DataError, match="episode 2 of train is odd"):
             crew.run(fail_at_two, [("train", number) for number in range(4)], 4, root=tmp_path, console=QUIET)
+        with pytest.raises(ray.exceptions.UserCodeException, match="ZeroDivisionError"):
+            crew.run(divide_by, [("train", 0)], 1, root=tmp_path, console=QUIET)
+        with pytest.raises(ExhaustedError, match="Ray lost the work"):
+            crew.run(touch_or_end, [(str(tmp_path), 2)], 1, root=tmp_path, console=QUIET)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])

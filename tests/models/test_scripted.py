@@ -6,7 +6,7 @@ import pytest
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
-from robointervlm.models.model import Model, load_model
+from robointervlm.models.model import Model, device_of, load_model
 from robointervlm.models.scripted import ScriptedModel, Section, key_of, load
 
 
@@ -48,6 +48,19 @@ def test_a_folder_with_a_script_is_a_checkpoint(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "scripted", "coordinates": "unit", "constant": "x"}')
     model = load_model({"path": str(tmp_path)})
     assert model.coordinates is CoordinateFormat.UNIT
+
+
+@pytest.mark.parametrize(
+    "section, device",
+    [
+        ({"family": "qwen2_5_vl", "path": "x"}, "auto"),
+        ({"family": "internvl", "path": "x", "device": "cpu"}, "cpu"),
+        ({"family": "openai_api", "base_url": "http://127.0.0.1:1/v1"}, None),
+        ({"family": "scripted", "constant": "x"}, None),
+    ],
+)
+def test_only_a_checkpoint_of_this_machine_has_a_device(section, device):
+    assert device_of(section) == device
 
 
 @pytest.mark.parametrize(

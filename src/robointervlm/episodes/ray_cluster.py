@@ -19,6 +19,8 @@ from robointervlm.episodes.work import Job, Make
 # Jobs of a block, which one process does in a row. A lost process costs its block, and that costs little: what is
 # complete is made again to the same bytes.
 _BLOCK = 16
+# How often a block whose process or machine is lost is begun again; without a number Ray Data never stops.
+_RETRIES = 3
 # Bytes; the smallest store that Ray starts with is a little less. Only numbers and words go through it.
 _STORE = 100_000_000
 
@@ -27,11 +29,13 @@ def run_on_ray(make: Make, jobs: Iterable[Job], *, address: str, processes: int,
     """Makes the episodes of these jobs on the cluster at an address, or on one started for it if that is `local`."""
     with cluster(address, processes) as ray:
         try:
-            for row in ray.data.from_arrow(_blocks(jobs)).map(partial(_made, make)).iter_rows():
+            for row in ray.data.from_arrow(_blocks(jobs)).map(partial(_made, make), max_retries=_RETRIES).iter_rows():
                 if row["failure"]:
                     raise getattr(errors, row["kind"])(row["failure"])
                 advance()
         except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.UserCodeException):
+                raise  # a bug of ours, and to be seen as one
             raise ExhaustedError(
                 f"Ray lost the work: {' '.join(str(error).split())[:300]}. Run the same command again, it goes on "
                 "where it stopped."

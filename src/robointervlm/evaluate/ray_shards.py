@@ -17,6 +17,7 @@ from robointervlm.evaluate.predict import Outcome, predict
 from robointervlm.evaluate.processes import in_shards, overrides_of, watched
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.shards import Shard
+from robointervlm.models.model import device_of
 from robointervlm.runs.settings import load_recipe
 
 # How often a shard whose process or machine is lost is begun again; it goes on where it stopped.
@@ -52,7 +53,7 @@ def predict_on_ray(recipe: EvaluationRecipe, count: int, ray: Any) -> Outcome:
 
 def _share(recipe: EvaluationRecipe, ray: Any) -> dict[str, int]:
     """What a shard needs of the cluster."""
-    on_gpu = recipe.model.get("device", "auto") != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
+    on_gpu = device_of(recipe.model) not in (None, "cpu") and ray.cluster_resources().get("GPU", 0) >= 1
     return {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
 
 

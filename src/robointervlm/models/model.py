@@ -99,6 +99,12 @@ def check_section(section: Mapping[str, object]) -> None:
     _checked(section)
 
 
+def device_of(section: Mapping[str, object]) -> str | None:
+    """The `device` that a section says, "auto" by default; None for a family that computes elsewhere, or nothing."""
+    _, module = _family_module(section)
+    return str(section.get("device", "auto")) if "device" in module.Section.model_fields else None
+
+
 def _checked(section: Mapping[str, object]) -> tuple[Any, BaseModel]:
     """The family's module, and the section as it understands it."""
     family, module = _family_module(section)
