@@ -238,14 +238,6 @@ def test_an_answer_of_any_characters_is_kept(tmp_path):
     score(tmp_path / "run")
 
 
-@pytest.mark.parametrize("change", ["style=refindoor", "decoding.max_new_tokens=7", "decoding.temperature=0.5"])
-def test_another_way_of_asking_reuses_nothing(tmp_path, change):
-    benchmark = make_benchmark(tmp_path, count=3)
-    assert predict(recipe_of(benchmark, tmp_path / "run")).reused == 0
-    assert predict(recipe_of(benchmark, tmp_path / "run")).reused == 3
-    assert predict(recipe_of(benchmark, tmp_path / "run", change, "max_error_rate=1")).reused == 0
-
-
 def test_a_limit_is_what_is_requested(tmp_path):
     benchmark = make_benchmark(tmp_path, count=6)
     assert predict(recipe_of(benchmark, tmp_path / "run", "limit=2")).requested == 2

@@ -76,3 +76,13 @@ def test_a_damaged_status_is_named(tmp_path, text):
 def test_a_folder_without_results_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no results"):
         collect(tmp_path)
+
+
+def test_results_of_one_name_are_not_taken_over_by_another_model(tmp_path, capsys):
+    flags = ["leaderboards", "config", "--name", "sft", "--data", "POPE", "--out", str(tmp_path / "sft.json")]
+    assert run([*flags, "--model", "/a/model", "--base-url", "http://127.0.0.1:1/v1"]) == 0
+    assert run([*flags, "--model", "/a/model", "--base-url", "http://127.0.0.1:2/v1"]) == 0  # served anew
+    before = (tmp_path / "sft.json").read_text()
+    assert run([*flags, "--model", "/b/model", "--base-url", "http://127.0.0.1:1/v1"]) == 2
+    assert "the results of 'sft' are those of /a/model, and this is /b/model" in capsys.readouterr().err
+    assert (tmp_path / "sft.json").read_text() == before

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from robointervlm.cli.main import run
+from robointervlm.core.errors import RecipeError
 from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
@@ -195,11 +196,12 @@ def test_another_picture_under_the_same_name_is_asked_again(tmp_path):
     assert predict_in_process(benchmark, tmp_path / "run") == 5
 
 
-def test_another_answer_of_the_script_is_another_model(tmp_path):
+def test_a_model_whose_answers_changed_is_another_model_and_refused(tmp_path):
     benchmark = make_benchmark(tmp_path, count=3)
     predict_in_process(benchmark, tmp_path / "run")
     (benchmark.model / "answers.json").write_text(json.dumps({"Where is object 0?": "[1, 2, 3, 4]"}))
-    assert predict_in_process(benchmark, tmp_path / "run") == 0
+    with pytest.raises(RecipeError, match="'scripted' with other weights or settings"):
+        predict_in_process(benchmark, tmp_path / "run")
 
 
 @pytest.mark.slow

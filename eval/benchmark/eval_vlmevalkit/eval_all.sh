@@ -4,7 +4,7 @@
 # is served by `transformers serve` meanwhile; BASE_URL names a server of your own instead. docs/leaderboards.md
 set -euo pipefail
 
-# ---- Models: a checkpoint folder and a name each ----
+# ---- Models: a checkpoint folder or a training's OUTPUT_DIR, and a name each; without one, that of the run or folder ----
 model_path_list=(
     "/path/to/your/model/checkpoint"
 )
@@ -76,12 +76,17 @@ serve() { # CHECKPOINT: serves it, and sets base_url
     done
 }
 
+locate() { # FUNCTION PATH: the folder of a model that a training left, or its name
+    "${robointer}" -c "import sys; from robointervlm.models.locate import $1; print($1(sys.argv[1]))" "$2"
+}
+
 mkdir -p "${out}" "${LMUData}"
 datasets="$(IFS=','; printf '%s' "${data_list[*]}")"
 worst=0
 for number in "${!model_path_list[@]}"; do
     path="${model_path_list[${number}]}"
-    name="${model_name_list[${number}]:-$(basename -- "${path}")}"
+    [ ! -e "${path}" ] || path="$(realpath -- "$(locate model_folder "${path}")")"
+    name="${model_name_list[${number}]:-$(locate model_name "${path}")}"
     base_url="${BASE_URL:-}"
     [ -n "${base_url}" ] || serve "${path}"
     "${robointer}" -m robointervlm.cli leaderboards config --name "${name}" --model "${path}" --base-url "${base_url}" \

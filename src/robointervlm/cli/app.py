@@ -22,7 +22,8 @@ _SHORTEST_TOKEN = 16
 
 def app(  # noqa: PLR0913 - one per flag
     model: Annotated[
-        str | None, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint folder (or model id, with --family).")
+        str | None,
+        typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint's folder, the run it was trained in, or a hub name."),
     ] = None,
     *,
     runs: Annotated[Path | None, typer.Option(help="A folder with scored runs in it, to browse.")] = None,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from robointervlm.cli.documented_results import Evaluation, publish, run_evaluation
 from robointervlm.core.errors import RecipeError
+from robointervlm.models.locate import model_name
 from robointervlm.runs.leaving import ending
 
 
@@ -35,42 +36,58 @@ class Parser(argparse.ArgumentParser):
 
 def evaluate(arguments: Sequence[str], folder: Path, *, language: bool) -> int:
     """Evaluates as the two documented scripts do; `folder` is where they lie, and the exit code is returned."""
-    from robointervlm.cli.main import run
-
     flags = _evaluation_parser(language=language).parsed(arguments)
     task = language_task(flags.type, flags.json_path) if language else manipulation_task(flags.type, flags.json_path)
-    name = flags.model_name or Path(flags.model_path).name
-    file = existing_file(flags.json_path, "--json_path")
     style = flags.question_type or "default"
-    out = flags.output_dir or folder / "results" / name / "-".join([file.stem, flags.type or task, style])
-    code = run(
-        [
-            "predict",
-            *("--model", flags.model_path, "--data", str(file), "--task", task, "--out", str(out), "--style", style),
-            *("--batch-size", str(flags.batch_size), "--max-new-tokens", str(flags.max_new_tokens)),
-            *("--coordinates", flags.coordinates, "--max-error-rate", str(flags.max_error_rate)),
-            # "1" is how the released script is told that the paths stand alone.
-            *(("--image-dir", flags.image_dir) if flags.image_dir not in ("", "1") else ()),
-            *(("--family", flags.family) if flags.family else ()),
-        ]
+    evaluation = Evaluation(
+        model=flags.model_path,
+        model_name=flags.model_name or model_name(flags.model_path),
+        file=existing_file(flags.json_path, "--json_path"),
+        task=task,
+        kind=flags.type or task,
+        style=style,
+        settings=asking_settings(flags, style, flags.family),
     )
-    if (Path(out) / "report.json").exists():
-        write_documented_log(Path(out), Path(flags.log_dir or folder / "scripts" / "logs"), name, flags.type or task)
+    return evaluated(evaluation, flags, ["--model", flags.model_path, "--batch-size", str(flags.batch_size)], folder)
+
+
+def asking_settings(flags: argparse.Namespace, style: str, family: str) -> list[str]:
+    """The flags of `predict` for how every documented script asks, beside model and questions."""
+    return [
+        *("--style", style, "--coordinates", flags.coordinates, "--max-new-tokens", str(flags.max_new_tokens)),
+        # "1" is how the released scripts are told that the paths stand alone.
+        *(("--image-dir", str(Path(flags.image_dir).absolute())) if flags.image_dir not in ("", "1") else ()),
+        *(("--family", family) if family else ()),
+    ]
+
+
+def evaluated(evaluation: Evaluation, flags: argparse.Namespace, model: Sequence[str], folder: Path) -> int:
+    """Asks, scores, and writes log and answers where the flags say, or in the script's own folder; the exit code."""
+    results = flags.results_dir or folder / "results"
+    out = evaluation.folder(flags.output_dir, results)
+    code = run_evaluation(evaluation, [*model, "--max-error-rate", str(flags.max_error_rate)], out=out)
+    publish(evaluation, out, code, results=results, logs=flags.log_dir or folder / "scripts" / "logs")
     return code
 
 
-def write_documented_log(run_folder: Path, folder: Path, model_name: str, task_type: str) -> None:
-    from robointervlm.report.log import write_logs
-    from robointervlm.report.scored import read_scored
-
-    for path in write_logs(read_scored(run_folder), folder, model_name=model_name, task_type=task_type):
-        sys.stdout.write(f"{path}\n")
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every evaluation script has for what it writes."""
+    own = "<type>-<folder>-<file>-<question type>-<digest>"
+    parser.add_argument("--output_dir", type=Path, help="the run folder; one that holds another evaluation is refused")
+    parser.add_argument("--results_dir", type=Path, help=f"instead: where <model>/{own} is made; default: results")
+    parser.add_argument("--log_dir", type=Path, help="default: scripts/logs")
+    parser.add_argument(
+        "--model_name", default="", help="for the log and the results; the run's or the folder's name if empty"
+    )
+    parser.add_argument("--max_error_rate", type=float, default=0.0, help="above it the exit code is 4")
 
 
 def _evaluation_parser(*, language: bool) -> Parser:
     script = "evaluation_intermediate_lang.py" if language else "evaluation_intermediate.py"
     parser = Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
-    parser.add_argument("--model_path", required=True, help="a checkpoint folder, or a model id with --family")
+    parser.add_argument(
+        "--model_path", required=True, help="a checkpoint folder, the run it was trained in, or a hub name"
+    )
     parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
     parser.add_argument(
         "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
@@ -80,11 +97,8 @@ def _evaluation_parser(*, language: bool) -> Parser:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
-    parser.add_argument("--output_dir", type=Path, help="default: results/<model>/<file>-<type>-<question type>")
-    parser.add_argument("--log_dir", type=Path, help="default: scripts/logs")
-    parser.add_argument("--model_name", default="", help="for the log and the results; the folder's name if empty")
     parser.add_argument("--family", default="", help="the model family, where no config.json tells")
-    parser.add_argument("--max_error_rate", type=float, default=0.0, help="above it the exit code is 4")
+    add_output_flags(parser)
     return parser
 
 
@@ -133,10 +147,8 @@ def infer(arguments: Sequence[str]) -> int:
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--device", default="", help="cuda, cpu …; a GPU if there is one")
     flags = parser.parsed(arguments)
+    # --model_type is asked for because it is documented; the checkpoint's own config.json says what it is.
     section: list[str] = [f"device={flags.device}"] if flags.device else []
-    if not Path(flags.model_path).exists():
-        # A model id has no config.json to look at; where there is one, it says more than the flag.
-        section.append("family=llava_onevision" if flags.model_type == "llava" else "family=qwen2_5_vl")
     return run(
         [
             *("infer", "--model", flags.model_path, "--prompt", flags.prompt),

@@ -12,10 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robointervlm.cli.documented import Parser, existing_file, manipulation_task, write_documented_log
+from robointervlm.cli.documented import (
+    Parser,
+    add_output_flags,
+    asking_settings,
+    evaluated,
+    existing_file,
+    manipulation_task,
+)
+from robointervlm.cli.documented_results import Evaluation
 from robointervlm.core.errors import RecipeError
-from robointervlm.report.scored import read_scored
-from robointervlm.runs.files import write_atomically
+from robointervlm.models.locate import model_name
 
 # What the release wrote for flags that nobody had filled in.
 _EMPTY = ("", "#TODO")
@@ -64,45 +71,24 @@ API_MODELS = {
 
 def evaluate_baseline(arguments: Sequence[str], folder: Path, *, name: str) -> int:
     """Evaluates as the documented script of this baseline does; `folder` is where it lies. Returns the exit code."""
-    from robointervlm.cli.main import run
-
     baseline = BASELINES[name]
     flags = _parser(name, baseline).parsed(arguments)
-    model = _api_model(flags) if name == "api" else _checkpoint(flags, baseline)
+    model = _api_model(flags) if name == "api" else _checkpoint(flags)
     task = manipulation_task(flags.type, flags.json_path)
-    file = existing_file(flags.json_path, "--json_path")
     asked = flags.question_type or "default"
-    out = flags.output_dir or folder / "results" / _shown_name(flags) / "-".join([file.stem, flags.type or task, asked])
-    code = run(
-        [
-            *("predict", *model, "--data", str(file), "--task", task, "--out", str(out)),
-            *("--style", baseline.styles.get(asked, asked), "--coordinates", flags.coordinates),
-            *("--max-new-tokens", str(flags.max_new_tokens), "--max-error-rate", str(flags.max_error_rate)),
-            # "1" is how the released scripts are told that the paths stand alone.
-            *(("--image-dir", flags.image_dir) if flags.image_dir not in ("", "1") else ()),
-        ]
+    path = flags.model if name == "api" else flags.model_path
+    decisive = [f"model.thinking={json.dumps(flags.enable_thinking)}"] if name == "robobrain" else []
+    decisive += [f"model.coordinates={flags.model_coordinates}"] if name == "api" else []
+    evaluation = Evaluation(
+        model=path,
+        model_name=flags.model_name or model_name(path),
+        file=existing_file(flags.json_path, "--json_path"),
+        task=task,
+        kind=flags.type or task,
+        style=asked,
+        settings=[*asking_settings(flags, baseline.styles.get(asked, asked), baseline.family), *decisive],
     )
-    if (out / "report.json").exists():
-        logs = Path(flags.log_dir or folder / "scripts" / "logs")
-        write_documented_log(out, logs, _shown_name(flags), flags.type or task)
-        write_details(out, f"eval_details_{flags.type or file.stem}.json")
-    return code
-
-
-def write_details(run_folder: Path, file_name: str) -> None:
-    """Writes the documented list of answers: `pred` as the model wrote it, `gt` as the annotation has it."""
-    details = [
-        {
-            "id": sample["id"],
-            "pred": sample["reply"],
-            "gt": sample["raw_answer"],
-            "image_path": [path for _, path in sample["images"]],
-            "image_size": sample["image_size"],
-            "prompt": sample["prompt"],
-        }
-        for sample in read_scored(run_folder).samples
-    ]
-    write_atomically(run_folder / file_name, json.dumps(details, indent=1) + "\n")
+    return evaluated(evaluation, flags, model, folder)
 
 
 def _parser(name: str, baseline: Baseline) -> Parser:
@@ -113,10 +99,7 @@ def _parser(name: str, baseline: Baseline) -> Parser:
     parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p")
     parser.add_argument("--max_new_tokens", type=int, default=baseline.max_new_tokens)
     parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
-    parser.add_argument("--output_dir", type=Path, help="default: results/<model>/<file>-<type>-<question type>")
-    parser.add_argument("--log_dir", type=Path, help="default: scripts/logs")
-    parser.add_argument("--model_name", default="", help="for the log and the results; the model's own if empty")
-    parser.add_argument("--max_error_rate", type=float, default=0.0, help="above it the exit code is 4")
+    add_output_flags(parser)
     if name == "api":
         _add_api_flags(parser, baseline)
     else:
@@ -139,11 +122,10 @@ def _add_api_flags(parser: Parser, baseline: Baseline) -> None:
     parser.add_argument("--model_coordinates", default="resized", help="what it answers in: resized, per_mille, unit")
 
 
-def _checkpoint(flags: argparse.Namespace, baseline: Baseline) -> list[str]:
+def _checkpoint(flags: argparse.Namespace) -> list[str]:
     return [
-        *("--model", flags.model_path, "--family", baseline.family, "--batch-size", str(flags.batch_size)),
+        *("--model", flags.model_path, "--batch-size", str(flags.batch_size)),
         f"model.device={flags.device}",
-        *(["model.thinking=true"] if getattr(flags, "enable_thinking", False) else []),
     ]
 
 
@@ -166,12 +148,7 @@ def _api_model(flags: argparse.Namespace) -> list[str]:
         raise RecipeError(f"--model {flags.model}: give the address it is served at, with --base_url https://…/v1.")
     key = {"key_env": flags.api_key_env, "key_file": flags.api_key_file}
     return [
-        *("--model", model, "--family", "openai_api", f"model.base_url={json.dumps(addresses)}"),
-        *(f"model.coordinates={flags.model_coordinates}", f"model.concurrency={flags.batch_size}"),
+        *("--model", model, f"model.base_url={json.dumps(addresses)}"),
+        f"model.concurrency={flags.batch_size}",
         *(f"model.{name}={json.dumps(value)}" for name, value in key.items() if value),
     ]
-
-
-def _shown_name(flags: argparse.Namespace) -> str:
-    """What the results and the log are called by."""
-    return str(flags.model_name or Path(flags.model if "model" in flags else flags.model_path).name)

@@ -30,7 +30,12 @@ def predict(  # noqa: PLR0913 - one per flag
         typer.Argument(metavar="RECIPE.yaml section.key=value", help="A recipe, and settings that override it."),
     ] = None,
     *,
-    model: Annotated[str | None, typer.Option(help="A checkpoint folder (or model id, with --family).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="What reports call it; the name of its run or folder if not given.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
     data: Annotated[str | None, typer.Option(help="An annotation file, or catalogued names such as a,b%30.")] = None,
     task: Annotated[str | None, typer.Option(help="What the questions of an annotation file ask for.")] = None,
@@ -69,7 +74,7 @@ def predict(  # noqa: PLR0913 - one per flag
 
       robointer predict --model runs/sft/model --data val.json --task current_box --image-dir images --out runs/eval
 
-      robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --family qwen2_5_vl --data sim_traj_val --out runs/qwen
+      robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --data sim_traj_val --out runs/qwen
     """
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.runs.settings import load_recipe
@@ -77,6 +82,7 @@ def predict(  # noqa: PLR0913 - one per flag
     recipe_file, overrides = _split(settings or [])
     options = {
         "model.path": model,
+        "model.name": model_name,
         "model.family": family,
         "data.task": task,
         "data.image_dir": image_dir,

@@ -16,7 +16,7 @@ from robointervlm.report.overlay import in_words, save_overlay
 def infer(  # noqa: PLR0913 - one per flag
     more_images: Annotated[list[Path] | None, typer.Argument(metavar="MORE_IMAGES", hidden=True)] = None,
     *,
-    model: Annotated[str, typer.Option(help="A checkpoint folder (or model id, with --family).")],
+    model: Annotated[str, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")],
     prompt: Annotated[
         str | None, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
     ] = None,

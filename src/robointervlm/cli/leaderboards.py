@@ -34,8 +34,9 @@ def config(  # noqa: PLR0913 - one per flag
     Example: `robointer leaderboards config --name mine --model runs/sft/model --base-url http://127.0.0.1:8000/v1
     --data POPE,OCRBench --out config.json`, then `python -m vlmeval --config config.json --work-dir results`
     """
-    from robointervlm.evaluate.vlmevalkit import configuration
+    from robointervlm.evaluate.vlmevalkit import configuration, refuse_another_model
 
+    refuse_another_model(out, name, model)
     datasets = [each.strip() for each in data.split(",") if each.strip()]
     content = configuration(name, model, base_url, datasets, max_tokens=max_tokens)
     write_atomically(out, json.dumps(content, indent=2) + "\n")

@@ -12,7 +12,9 @@ import typer
 
 
 def serve(  # noqa: PLR0913 - one per flag
-    checkpoint: Annotated[Path, typer.Argument(help="The folder of a checkpoint.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="The folder of a checkpoint, the run it was trained in, or a hub name.")
+    ],
     *,
     engine: Annotated[str, typer.Option(help="transformers, vllm, sglang; auto: what is installed.")] = "auto",
     host: Annotated[str, typer.Option(help="Where to listen; others than this machine need a key.")] = "127.0.0.1",
@@ -31,10 +33,12 @@ def serve(  # noqa: PLR0913 - one per flag
     Prints the engine's command line, and the `robointer predict` that asks it as the checkpoint is asked in process:
     pictures in sizes that the engine leaves alone. The key for other machines is read from ROBOINTER_SERVE_TOKEN.
     """
+    from robointervlm.models.locate import hub_folder, is_hub_name, model_folder
     from robointervlm.runs import serving
 
+    folder = hub_folder(checkpoint) if is_hub_name(checkpoint) else model_folder(checkpoint)
     token = os.environ.get(serving.TOKEN_ENV, "")
-    wanted = serving.Served(checkpoint, host, port, name, dtype, device, python, tuple(extra or ()))
+    wanted = serving.Served(Path(folder), host, port, name, dtype, device, python, tuple(extra or ()))
     found = serving.chosen_engine(engine, python)
     serving.check(wanted, found, token)
     typer.echo(f"{found}: {shlex.join(serving.command(wanted, found))}")

@@ -33,6 +33,7 @@ from robointervlm.evaluate.records import (
     RequestedList,
     Status,
     digest,
+    read_requested,
     unsized,
     write_requested,
 )
@@ -103,9 +104,10 @@ class Imported:
 
 
 def import_predictions(file: Path, folder: Path, declared: Declared) -> Imported:
-    """Writes the run folder of a prediction file, over an earlier import but over no other run."""
+    """Writes the run folder of a prediction file, over an earlier import of the same file but over no other run."""
     _refuse_other_run(folder)
     imported = imported_from(file, declared)
+    _refuse_other_file(folder, imported.requested)
     lines = b"".join(encoded_line(record) for record in imported.records)
     write_atomically(folder / RECORDS, lines)
     write_requested(folder, imported.requested)
@@ -125,6 +127,20 @@ def _refuse_other_run(folder: Path) -> None:
         raise RecipeError(f"{folder} is the folder of a prediction run; give --out another one.")
 
 
+def _refuse_other_file(folder: Path, requested: RequestedList) -> None:
+    """Raise `RecipeError` where the predictions of another file lie in the folder; one that was only moved is none."""
+    try:
+        before = read_requested(folder).model
+    except DataError:
+        return
+    alike = {name for name in ("file", "fingerprint") if before.get(name) == requested.model[name]}
+    if not alike and before.get("file"):
+        raise RecipeError(
+            f"{folder} holds the scores of {before['file']}, and this is {requested.model['file']}. "
+            "Nothing was changed; give --out another folder."
+        )
+
+
 def imported_from(file: Path, declared: Declared) -> Imported:
     """The run that a prediction file is. Raises `DataError` where not one record can be scored, and says why."""
     records = RecordFile(file)
@@ -137,6 +153,7 @@ def imported_from(file: Path, declared: Declared) -> Imported:
         raise DataError(f"none of the {len(rows)} records of {file} can be scored. The first: {first['reason']}")
     model = {
         "name": file.stem,
+        "file": str(file.resolve()),
         "fingerprint": f"file sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
         "coordinates": declared.coordinates.value if declared.coordinates else "none",
         "declared": _as_json(declared),

@@ -23,6 +23,7 @@ from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, Ref
 from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
+from robointervlm.evaluate.another_run import refuse_another_run
 from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
 from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.questions import Question, questions_of
@@ -73,7 +74,7 @@ def predict(
     """Answers every question of the recipe that has no answer yet, into `recipe.run.dir`, or a shard's folder in it.
 
     `model` and `samples` stand in for what the recipe names, for callers that have them at hand. Raises `StopRequested`
-    when told to stop, and `RecipeError` if another process is writing the run.
+    when told to stop, and `RecipeError` if another process is writing the run, or another evaluation lies there.
     """
     with stopping_on_signals():
         questions = questions_of(recipe) if samples is None else list(samples)[: recipe.limit]
@@ -82,12 +83,15 @@ def predict(
         if model is None:
             check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
         shard = None if recipe.shard is None else Shard.named(recipe.shard)
-        with Run.opened(folder_of(recipe.run.dir, shard), recipe) as run:
+        with Run.opened(folder_of(recipe.run.dir, shard)) as run:
             answering = model if model is not None else load_model(recipe.model)
             positions = range(len(questions)) if shard is None else shard.positions(questions)
             asked = _prepared([questions[position] for position in positions], answering, recipe)
+            requested = _requested_list(asked, answering, recipe)
+            refuse_another_run(run.folder, requested, recipe.data)
+            run.record(recipe)
             logger.info("asking %s %d questions, into %s", answering.name, len(asked), run.folder)
-            write_requested(run.folder, _requested_list(asked, answering, recipe))
+            write_requested(run.folder, requested)
             if shard is not None:
                 write_positions(run.folder, shard, positions, len(questions))
             with Journal(run.folder / RECORDS) as journal:

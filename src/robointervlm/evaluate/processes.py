@@ -26,12 +26,13 @@ from robointervlm.core.errors import (
 from robointervlm.evaluate.predict import Outcome, progress_bar
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS
-from robointervlm.evaluate.shards import Shard, answered_so_far, folder_of, merge_shards
+from robointervlm.evaluate.shards import SHARDS, Shard, answered_so_far, folder_of, merge_shards
 from robointervlm.models.model import check_section
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.leash import leashed
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
+from robointervlm.runs.settings import write_recipe
 from robointervlm.runs.signals import StopRequested, stopping_on_signals
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,10 @@ def in_shards(recipe: EvaluationRecipe, count: int, answer: Callable[[Sequence[S
     run, shards = recipe.run.dir, [Shard(number + 1, count) for number in range(count)]
     for shard in shards:
         folder_of(run, shard)  # refuses a folder that holds another run
-    with stopping_on_signals(), Run.opened(run, recipe):
+    with stopping_on_signals(), Run.opened(run) as opened:
+        write_recipe(recipe, recipe_of_shards(run))
+        if not (run / "recipe.yaml").exists():
+            opened.record(recipe)
         reused, _ = answered_so_far(run)
         try:
             answer(shards)
@@ -88,9 +92,15 @@ def in_shards(recipe: EvaluationRecipe, count: int, answer: Callable[[Sequence[S
             done, total = answered_so_far(run)
             said = f"{done} of {total or 'the questions'} done"
             raise StopRequested(stop.number, f"rerun the same command to go on; {said}.") from None
+        opened.record(recipe)  # not before: the shards may have refused it, as answers of another one are there
         counts = merge_shards(run)
     logger.info("finished: %s.", ", ".join(f"{number} {status}" for status, number in counts.items()))
     return Outcome(run, counts, reused)
+
+
+def recipe_of_shards(run: Path) -> Path:
+    """What the processes of a run are told to do."""
+    return run / SHARDS / "recipe.yaml"
 
 
 def overrides_of(shard: Shard) -> list[str]:
@@ -145,7 +155,7 @@ class _Worker:
 
     def _started(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
         overrides = overrides_of(self.shard)
-        recipe = str(self.recipe.run.dir / "recipe.yaml")
+        recipe = str(recipe_of_shards(self.recipe.run.dir))
         return subprocess.Popen(  # noqa: S603 - our own command line, without a shell
             leashed([sys.executable, "-m", "robointervlm.cli", "predict", recipe, *overrides]),
             env=_environment(self.recipe, self.shard),

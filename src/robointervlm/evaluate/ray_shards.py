@@ -14,7 +14,7 @@ from typing import Any
 from robointervlm.core import errors
 from robointervlm.core.errors import LostProcessError, RecipeError, RoboInterError
 from robointervlm.evaluate.predict import Outcome, predict
-from robointervlm.evaluate.processes import in_shards, overrides_of, watched
+from robointervlm.evaluate.processes import in_shards, overrides_of, recipe_of_shards, watched
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.shards import Shard
 from robointervlm.models.model import device_of
@@ -35,7 +35,7 @@ def predict_on_ray(recipe: EvaluationRecipe, count: int, ray: Any) -> Outcome:
         # A process for each shard: what it holds of a GPU goes with it.
         asking = ray.remote(max_calls=1)(_answered).options(max_retries=_RETRIES, **_share(recipe, ray))
         # Paths in a recipe are relative to where we are.
-        here, written = str(Path.cwd()), str(recipe.run.dir / "recipe.yaml")
+        here, written = str(Path.cwd()), str(recipe_of_shards(recipe.run.dir))
         waiting = {asking.remote(here, written, str(shard)): shard for shard in shards}
         try:
             for _ in watched(recipe.run.dir, f"answering in {count} shards on Ray"):

@@ -58,6 +58,19 @@ def configuration(
     return {"model": {name: model}, "data": dict(_dataset(each) for each in datasets)}
 
 
+def refuse_another_model(file: Path, name: str, served: str) -> None:
+    """Raise `RecipeError` if the results of this name are those of another model, which VLMEvalKit would take over."""
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))["model"][name]["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != served:
+        raise RecipeError(
+            f"{file}: the results of '{name}' are those of {before}, and this is {served}. Give another name "
+            "(MODEL_NAMES), or another folder (OUTPUT_DIR)."
+        )
+
+
 def _dataset(text: str) -> tuple[str, dict[str, str]]:
     name, equals, kind = text.partition("=")
     if not equals and name not in CLASSES:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt, Reply
 from robointervlm.models._generation import Fingerprint, answered, generated, reply_of, say_if_it_would_sample
 from robointervlm.models._section import CheckpointSection
+from robointervlm.models.locate import model_name
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
 
@@ -169,7 +169,7 @@ class ChatModel:
 
 def name_of(section: CheckpointSection) -> str:
     """What reports call the checkpoint."""
-    return section.name or Path(section.path).name
+    return section.name or model_name(section.path)
 
 
 def _stops(network: Any, chat: Chat) -> list[int]:

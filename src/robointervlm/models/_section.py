@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from robointervlm.core.errors import ModelError
+from robointervlm.models.locate import model_folder
 
 
 class CheckpointSection(BaseModel):
@@ -13,9 +16,12 @@ class CheckpointSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(
-        description="a folder in the Hugging Face layout, or a hub name such as Qwen/Qwen2.5-VL-3B-Instruct"
+        description="a folder in the Hugging Face layout, the run it was trained in, or a hub name such as "
+        "Qwen/Qwen2.5-VL-3B-Instruct"
     )
-    name: str | None = Field(default=None, description="what reports call it; the folder's name by default")
+    name: str | None = Field(
+        default=None, description="what reports call it; by default the name of the run, else of the folder"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: the checkpoint's own on a GPU, float32 on a CPU"
     )
@@ -25,6 +31,14 @@ class CheckpointSection(BaseModel):
     coordinates: Literal["pixel", "unit", "per_mille", "resized"] | None = Field(
         default=None, description="overrides what the checkpoint declares, and what its family writes"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _where_the_model_is(cls, value: str) -> str:
+        try:
+            return model_folder(value)
+        except ModelError as error:
+            raise ValueError(str(error)) from None
 
 
 class PixelSection(CheckpointSection):

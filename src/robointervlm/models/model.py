@@ -17,6 +17,7 @@ import robointervlm.models
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
+from robointervlm.models.locate import hub_config, is_hub_name, model_folder
 
 
 @runtime_checkable
@@ -70,7 +71,7 @@ class StreamingModel(Model, Protocol):
 
 
 # Modules of this folder that are no family, beside those that begin with an underscore.
-_NO_FAMILIES = {"model", "tiny"}
+_NO_FAMILIES = {"locate", "model", "tiny"}
 
 
 def families() -> list[str]:
@@ -136,11 +137,12 @@ _OURS = "robointer_"
 def _family_of_checkpoint(path: object) -> str:
     if not isinstance(path, str | Path):
         raise RecipeError(f"the model has neither a family nor a path; families: {', '.join(families())}.")
-    config = Path(path) / "config.json"
+    folder = model_folder(str(path))
+    config = Path(folder) / "config.json"
     try:
-        said = json.loads(config.read_text(encoding="utf-8"))
+        said = hub_config(folder) if is_hub_name(folder) else json.loads(config.read_text(encoding="utf-8"))
         kinds = [*(said.get("architectures") or ()), said["model_type"]]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecipeError(
             f"{config} does not exist, so the model's family cannot be told; "
             f"give a checkpoint folder, or model.family=… ({', '.join(families())})."

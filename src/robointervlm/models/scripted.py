@@ -23,6 +23,7 @@ from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateForm
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.core.sample import IMAGE_MARKER
+from robointervlm.models.locate import model_folder
 
 
 class Section(BaseModel):
@@ -65,6 +66,7 @@ def load(section: Section) -> ScriptedModel:
 
 def _of_folder(folder: Path, section: Section) -> Section:
     """The section that a folder's config.json says; what the recipe says goes before it."""
+    folder = Path(model_folder(str(folder)))
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config.pop("model_type", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,18 @@ def _file_name(model_name: str, task_type: str) -> str:
 
 
 def _write(run: ScoredRun, groups: list[Mapping[str, Any]], path: Path) -> Path:
+    write_atomically(path, log_text(run, groups))
+    return path
+
+
+def log_text(run: ScoredRun, groups: Sequence[Mapping[str, Any]], about: Mapping[str, str] | None = None) -> str:
+    """The log of these groups of a run; `about` are more lines for its head."""
     tasks = {group["task"] for group in groups}
     samples = [sample for sample in run.samples if sample["task"] in tasks]
     lines = [
         f"model: {run.model_name}",
         f"tasks: {', '.join(group['task'] for group in groups)}",
+        *(f"{name}: {value}" for name, value in (about or {}).items()),
         "",
         "== Inference results ==",
         *(_sample_line(sample) for sample in samples),
@@ -47,8 +54,7 @@ def _write(run: ScoredRun, groups: list[Mapping[str, Any]], path: Path) -> Path:
         *(f"{name}: {_shown(value)}" for name, value in run.performance.items()),
         "",
     ]
-    write_atomically(path, "\n".join(lines))
-    return path
+    return "\n".join(lines)
 
 
 def _sample_line(sample: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
 # IMAGE_DIRS, QUESTION_TYPES. The README names the lists by their line numbers: keep them there.
 set -euo pipefail
 
-# ---- Models: a checkpoint folder and a name each ----
+# ---- Models: a checkpoint folder, a training's OUTPUT_DIR or a hub name, and a name each ----
 model_path_list=(
     "/path/to/your/model/checkpoint"
 )

@@ -4,7 +4,7 @@
 # IMAGE_DIRS. The README names the lists by their line numbers: keep them there.
 set -euo pipefail
 
-# ---- Models: a checkpoint folder each; they are called by the folder's name ----
+# ---- Models: a checkpoint folder, OUTPUT_DIR or hub name each, called by the name of its run or folder ----
 model_path_list=(
     "/path/to/your/model/checkpoint"
 )

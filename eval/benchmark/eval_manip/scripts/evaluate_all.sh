@@ -54,17 +54,17 @@ evaluate_all() { # SCRIPT MORE_FLAGS…
     local model file name kind images question code worst=0
     for model in "${!model_path_list[@]}"; do
         for file in "${!json_path_list[@]}"; do
-            name="${model_name_list[${model}]:-$(basename -- "${model_path_list[${model}]}")}"
+            name="${model_name_list[${model}]:-}" # without one, that of the model's run or folder
             kind="$(_entry "${file}" "${type_list[@]}")" || exit 2
             images="$(_entry "${file}" "${image_dirs[@]}")" || exit 2
             question="$(_entry "${file}" "${question_types[@]}")" || exit 2
-            echo "== ${name}: ${kind}, ${json_path_list[${file}]} =="
+            echo "== ${name:-${model_path_list[${model}]}}: ${kind}, ${json_path_list[${file}]} =="
             code=0
             "${python}" "${folder}/${script}" \
-                "${model_flag:---model_path}" "${model_path_list[${model}]}" --model_name "${name}" \
+                "${model_flag:---model_path}" "${model_path_list[${model}]}" ${name:+--model_name "${name}"} \
                 --json_path "${json_path_list[${file}]}" --image_dir "${images}" \
                 --type "${kind}" ${question:+--question_type "${question}"} \
-                ${OUTPUT_DIR:+--output_dir "${OUTPUT_DIR}/${name}-${kind}-${file}"} \
+                ${OUTPUT_DIR:+--results_dir "${OUTPUT_DIR}"} \
                 --log_dir "${LOG_DIR:-${scripts}/logs}" --coordinates "${coordinates}" \
                 --batch_size "${batch_size}" --max_new_tokens "${max_new_tokens}" "$@" || code=$?
             if [ "${code}" -ge 128 ]; then

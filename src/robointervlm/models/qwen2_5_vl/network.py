@@ -22,6 +22,7 @@ from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models._checkpoint import DECLARATION, quiet
 from robointervlm.models._generation import Fingerprint, answered, generated, reply_of
 from robointervlm.models._section import PixelSection
+from robointervlm.models.locate import model_folder, model_name
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
@@ -142,13 +143,14 @@ class Qwen25VL:
         return cls(
             network,
             encoder,
-            name=section.name or Path(section.path).name,
+            name=section.name or model_name(section.path),
             source=Path(section.path) if Path(section.path).is_dir() else None,
         )
 
     @classmethod
     def stored(cls, path: str) -> Self:
         """The checkpoint on the CPU in the precision it is stored in, to be written in another shape."""
+        path = model_folder(path)
         stored = str(read_config(path).dtype).removeprefix("torch.")
         dtype = stored if stored in ("bfloat16", "float16") else "float32"
         return cls.load(Section.model_validate({"path": path, "device": "cpu", "dtype": dtype}))

@@ -1,0 +1,93 @@
+"""Whether a folder holds another evaluation, which is then refused instead of being overwritten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.evaluate.recipe import Data, EvaluationRecipe
+from robointervlm.evaluate.records import ANSWERED, RECORDS, Requested, RequestedList, read_requested
+from robointervlm.runs.journal import read_journal
+from robointervlm.runs.settings import load_recipe
+
+
+def refuse_another_run(folder: Path, requested: RequestedList, data: Data) -> None:
+    """Raise `RecipeError` if answers of another model, to other questions or asked otherwise lie in the folder.
+
+    More questions of the same data, fewer of them (`limit`), and questions that were corrected in the same file are the
+    same evaluation: it goes on. `data` is where the questions of `requested` come from.
+    """
+    try:
+        before = read_requested(folder)
+    except DataError:
+        return  # nothing was asked, or the list is damaged and is going to be written anew
+    if not any(entry.get("status") in ANSWERED for entry in read_journal(folder / RECORDS).entries):
+        return  # nothing to lose
+    found = _different_model(before, requested) or _different_settings(before, requested)
+    found = found or _different_questions(folder, before, requested, data)
+    if found:
+        raise RecipeError(
+            f"{folder} holds another evaluation: {found}. Nothing was changed; choose another run.dir (--out), or "
+            "remove the folder if its answers are not wanted."
+        )
+
+
+def _different_model(before: RequestedList, now: RequestedList) -> str:
+    old, new = before.model, now.model
+    if old.get("fingerprint") != new.get("fingerprint"):
+        which = (
+            f"of '{old.get('name')}' with other weights or settings than it has now"
+            if old.get("name") == new.get("name")
+            else f"of the model '{old.get('name')}', and this is '{new.get('name')}'"
+        )
+        return f"the answers are {which}"
+    if old.get("coordinates") != new.get("coordinates"):
+        return f"'{old.get('name')}' answered in {old.get('coordinates')} coordinates, now in {new.get('coordinates')}"
+    return ""
+
+
+def _different_settings(before: RequestedList, now: RequestedList) -> str:
+    if before.style != now.style:
+        return f"its style was {before.style}, now {now.style}"
+    names = sorted({*before.decoding, *now.decoding})
+    return "; ".join(
+        f"decoding.{name} was {before.decoding.get(name)}, now {now.decoding.get(name)}"
+        for name in names
+        if before.decoding.get(name) != now.decoding.get(name)
+    )
+
+
+def _different_questions(folder: Path, before: RequestedList, now: RequestedList, data: Data) -> str:
+    old_data = _data_of(folder)
+    if old_data is not None and _source(old_data) == _source(data):
+        return ""
+    old, new = ({_content(question) for question in each.questions} for each in (before, now))
+    if old <= new or new <= old:
+        return ""
+    were = "other data" if old_data is None else _described(old_data)
+    return f"its {len(before.questions)} questions were {were}, now {len(now.questions)} of {_described(data)}"
+
+
+def _data_of(folder: Path) -> Data | None:
+    try:
+        return load_recipe(EvaluationRecipe, folder / "recipe.yaml").data
+    except RecipeError:
+        return None
+
+
+def _source(data: Data) -> dict[str, Any]:
+    """What says which questions these are, wherever their folder lies."""
+    file = None if data.file is None else str(data.file.resolve())
+    return {**data.model_dump(mode="json", exclude={"root", "image_dir", "catalog"}), "file": file}
+
+
+def _described(data: Data) -> str:
+    where = ", ".join(data.mixture) if data.file is None else str(data.file)
+    return where if data.file is None else f"{where} (task {data.task}, {data.coordinates})"
+
+
+def _content(question: Requested) -> tuple[str, str]:
+    """The question with all that decides its answer, and the reference that it is scored by."""
+    return question.key, json.dumps(question.answer, sort_keys=True)

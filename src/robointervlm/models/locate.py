@@ -1,0 +1,106 @@
+"""From what people give as "the model" to the folder that holds it, and the name that tells it from others.
+
+A training writes `RUN/model`, `RUN/checkpoints/step-N/model` and, with low-rank updates, `…/model/adapter`; each of
+these folders, and RUN itself, may be given. Light: no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robointervlm.core.errors import ModelError
+
+# `owner/name` or a bare name, as the hub writes them.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+_CONFIG = "config.json"
+_MODEL = "model"
+_CHECKPOINTS = "checkpoints"
+_STEP = "step-"
+
+
+def model_folder(path: str) -> str:
+    """The folder of the model that `path` means; `path` itself where it is one, a hub name, or nothing that exists.
+
+    Raises `ModelError`, with what to give instead, for a folder that holds a training but no finished model, several
+    checkpoints, or an adapter alone.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or (folder / _CONFIG).is_file():
+        return path
+    if (folder / _MODEL / _CONFIG).is_file():
+        return str(folder / _MODEL)
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"'{path}' is an adapter without its model; {_whole_model_of(folder)}.")
+    for there in (folder, folder / _CHECKPOINTS):
+        if steps := sorted(each for each in there.glob(f"{_STEP}*") if (each / _MODEL / _CONFIG).is_file()):
+            raise ModelError(
+                f"'{path}' holds {len(steps)} checkpoint(s) of a training and no finished model; give one of them, "
+                f"the newest is {steps[-1]}."
+            )
+    return path
+
+
+def _whole_model_of(adapter: Path) -> str:
+    merged = adapter.resolve().parent
+    if (merged / _CONFIG).is_file():
+        return f"the model with the adapter merged into it is {merged}"
+    return f"merge it into the model it was trained on: robointer convert merge BASE {adapter} OUT, and give OUT"
+
+
+def model_name(path: str) -> str:
+    """What reports call the model in a folder: the run's name for what a training wrote, else the folder's name.
+
+    `RUN/model` is RUN, `RUN/checkpoints/step-00000040/model` is RUN-step-40. A hub name is the part after its owner.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder.name or path
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow links, which have a name of their own
+    if folder.name == _MODEL and folder.parent.name:
+        folder = folder.parent
+    step = folder.name.removeprefix(_STEP)
+    if folder.name.startswith(_STEP) and step.isdecimal() and folder.parent.name == _CHECKPOINTS:
+        return f"{folder.parent.parent.name}-{_STEP}{int(step)}"
+    return folder.name or path
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path that is no folder has the form of a name on the hub."""
+    return not Path(path).exists() and _HUB_NAME.fullmatch(path) is not None
+
+
+def hub_config(name: str) -> Mapping[str, Any]:
+    """The config.json of a model on the hub, from the cache or downloaded. Raises `ModelError` if it cannot be had."""
+    from robointervlm.models._checkpoint import settings_of
+
+    try:
+        found = settings_of(name, _CONFIG)
+    except (OSError, ValueError):  # gated, private, or no such name
+        found = {}
+    if not found:
+        raise _not_had(name)
+    return found
+
+
+def hub_folder(name: str) -> str:
+    """The folder in the hub's cache with all files of a model, downloaded where they are not there yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(name))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+        raise _not_had(name) from None
+
+
+def _not_had(name: str) -> ModelError:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    why = "; HF_HUB_OFFLINE is set, so only the cache was looked at" if offline else ""
+    return ModelError(
+        f"'{name}' is neither a folder here nor a model that can be had from the hub{why}. Give a checkpoint's folder, "
+        "or a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (a gated one needs `hf auth login`)."
+    )
