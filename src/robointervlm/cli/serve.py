@@ -31,12 +31,13 @@ def serve(  # noqa: PLR0913 - one per flag
     Prints the engine's command line, and the `robointer predict` that asks it as the checkpoint is asked in process:
     pictures in sizes that the engine leaves alone. The key for other machines is read from ROBOINTER_SERVE_TOKEN.
     """
+    from robointervlm.models._weights import expert_names, tensor_names
     from robointervlm.runs import serving
 
     token = os.environ.get(serving.TOKEN_ENV, "")
     wanted = serving.Served(checkpoint, host, port, name, dtype, device, python, tuple(extra or ()))
     found = serving.chosen_engine(engine, python)
-    serving.check(wanted, found, token)
+    serving.check(wanted, found, token, experts=bool(expert_names(tensor_names(checkpoint) or ())))
     typer.echo(f"{found}: {shlex.join(serving.command(wanted, found))}")
     if show:
         return 0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +27,8 @@ from typing import Any, Literal, get_args
 from robointervlm.core.errors import ExitCode, ModelError, RecipeError
 from robointervlm.runs.leash import leashed
 from robointervlm.runs.signals import noting_signals
+
+logger = logging.getLogger(__name__)
 
 Engine = Literal["transformers", "vllm", "sglang"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -43,6 +47,8 @@ _INSTALL = {
 TOKEN_ENV = "ROBOINTER_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 # As many pictures as a planning question has.
 PICTURES = 8
+# Of one folder, in bytes, on the usual file systems.
+_LONGEST_NAME = 255
 # How long an engine may take to end by itself, in seconds; and between two questions whether it is ready.
 _PATIENCE, _POLL = 15.0, 0.5
 
@@ -106,8 +112,12 @@ def chosen_engine(wanted: str, python: Path) -> Engine:
     return wanted
 
 
-def check(served: Served, engine: Engine, token: str) -> None:
-    """Everything that can be wrong before minutes of loading. Raises `ModelError` or `RecipeError`."""
+def check(served: Served, engine: Engine, token: str, *, experts: bool = False) -> None:
+    """Everything that can be wrong before minutes of loading. Raises `ModelError` or `RecipeError`.
+
+    `experts`: whether the weights hold experts. A config.json that calls itself dense does not tell, and an engine
+    would leave them out of its answers without a word.
+    """
     config = served.checkpoint / "config.json"
     try:
         said = json.loads(config.read_text(encoding="utf-8"))
@@ -116,9 +126,11 @@ def check(served: Served, engine: Engine, token: str) -> None:
             f"{config} cannot be read ({error}); give the folder of a checkpoint in Hugging Face's layout."
         ) from None
     kind = str(said.get("model_type", "")) if isinstance(said, dict) else ""
-    if kind.startswith("robointer_") or "LlavaQwenForCausalLM" in (said.get("architectures") or ()):
+    ours = experts or kind.startswith("robointer_")
+    if ours or kind == "llava_qwen" or "LlavaQwenForCausalLM" in (said.get("architectures") or ()):
+        what = f"the layout '{kind}'" + (" with our mixture of experts" if experts else "")
         raise RecipeError(
-            f"{config}: no engine knows the layout '{kind}'; ask this checkpoint in process: "
+            f"{config}: no engine knows {what}; ask this checkpoint in process: "
             f"robointer predict --model {served.checkpoint}."
         )
     if not _is_loopback(served.host):
@@ -156,10 +168,29 @@ def command(served: Served, engine: Engine) -> list[str]:
     return [*sglang, *where, "--dtype", served.dtype, "--sampling-defaults", "openai", *served.extra]
 
 
-def environment(engine: Engine, token: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The engine's environment: nothing is fetched, nothing is reported."""
+def list_checkpoint(hub: Path, checkpoint: Path) -> bool:
+    """Makes the empty folder `hub` a hub cache with this checkpoint alone, called as it is asked for: by its folder.
+
+    `transformers serve` answers `GET /v1/models` with what is in the hub cache, and fails where there is none; a folder
+    is never in it. Returns False, and the cache stays empty, where the path cannot be the name of an entry: there a
+    slash is two hyphens.
+    """
+    name = str(checkpoint.absolute())
+    entry = "models--" + name.replace("/", "--")
+    if entry.split("--", maxsplit=1)[1].replace("--", "/") != name or len(os.fsencode(entry)) > _LONGEST_NAME:
+        return False
+    refs, snapshot = hub / entry / "refs", hub / entry / "snapshots" / "served"
+    refs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (refs / "main").write_text(snapshot.name, encoding="utf-8")
+    (snapshot / "config.json").symlink_to(Path(name) / "config.json")
+    return True
+
+
+def environment(engine: Engine, token: str, inherited: Mapping[str, str], hub: Path | None = None) -> dict[str, str]:
+    """The engine's environment: nothing is fetched, nothing is reported; `hub` is the hub cache it sees, if given."""
     made = {**inherited, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
-    made |= {"DO_NOT_TRACK": "1"}
+    made |= {"DO_NOT_TRACK": "1"} | ({"HF_HUB_CACHE": str(hub)} if hub is not None else {})
     if engine == "vllm" and token:
         made["VLLM_API_KEY"] = token
     return made
@@ -179,9 +210,16 @@ def serve(served: Served, engine: Engine, token: str, *, ready: Any = None) -> i
     if engine == "sglang" and token:
         raise RecipeError("SGLang takes a key on its command line only, where others read it: use --engine vllm.")
     with noting_signals() as stop, contextlib.ExitStack() as stack:
+        hub = None
+        if engine == "transformers":
+            hub = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="robointer-serve-")))
+            if not list_checkpoint(hub, served.checkpoint):
+                logger.warning(
+                    "%s: the path is too long or has '--' in it; /v1/models lists nothing", served.checkpoint
+                )
         # In a group of its own: its workers end with it, and a Ctrl-C reaches it once, through us.
         child = subprocess.Popen(  # noqa: S603 - as printed
-            leashed(command(served, engine)), env=environment(engine, token, os.environ), process_group=0
+            leashed(command(served, engine)), env=environment(engine, token, os.environ, hub), process_group=0
         )
         stack.callback(_end, child)
         waiting = ready
