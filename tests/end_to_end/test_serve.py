@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def served(model: Path, log: Path, *arguments: object) -> Iterator[list[str]]:
         *arguments,
     ]
     with log.open("w") as sink:
-        environment = {**os.environ, **SMALL, "PYTHONUNBUFFERED": "1"}
+        # No hub cache, as on a machine that never fetched a model.
+        nowhere = str(log.with_name("no-hub-cache"))
+        environment = {**os.environ, **SMALL, "PYTHONUNBUFFERED": "1", "HF_HOME": nowhere, "HF_HUB_CACHE": nowhere}
         server = subprocess.Popen([*map(str, command)], stdout=sink, stderr=sink, env=environment)
     try:
         said = None
@@ -101,6 +104,34 @@ def tokens(record: dict, *, ends: int) -> tuple[str, int, int]:
 def data(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ROBOINTER_DATA", str(tmp_path / "sim"))
     robointer("data", "build", "--source", "sim", "--episodes", 6, "--val-episodes", 5, "--out", tmp_path / "sim")
+
+
+def base_url(settings: list[str]) -> str:
+    [url] = [setting.removeprefix("model.base_url=") for setting in settings if setting.startswith("model.base_url=")]
+    return url
+
+
+def models(settings: list[str]) -> list[str]:
+    """The names that a client finds at the endpoint."""
+    with urllib.request.urlopen(f"{base_url(settings)}/models", timeout=60) as reply:
+        return [model["id"] for model in json.load(reply)["data"]]
+
+
+def test_a_client_finds_the_served_checkpoint_and_no_other_without_a_hub_cache(tmp_path):
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    with served(BASE, tmp_path / "serve.log", "--engine", "transformers", "--device", "cpu") as settings:
+        found = models(settings)
+        question = {"model": found[0], "messages": [{"role": "user", "content": "Where?"}], "max_tokens": 2}
+        request = urllib.request.Request(
+            f"{base_url(settings)}/chat/completions",
+            json.dumps(question).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as reply:
+            answer = json.load(reply)
+    assert found == [str(BASE)]
+    assert settings[settings.index("--model") + 1] == found[0]
+    assert answer["usage"]["completion_tokens"] <= 2
 
 
 def test_two_hundred_answers_of_transformers_serve_are_those_of_the_process_to_the_token(data, tmp_path):

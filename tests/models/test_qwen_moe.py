@@ -417,13 +417,14 @@ def test_published_names_load_and_the_unused_gate_is_named(tmp_path, caplog):
     assert "left out 2 mlp_gate tensors, such as model.language_model.layers.0.mlp_gate.weight" in caplog.text
 
 
-def test_a_flat_published_config_is_known_by_its_experts():
-    flat = Qwen2_5_VLConfig(hidden_size=64, num_hidden_layers=2, num_experts=4, moe_intermediate_size=8)
-    assert published_fields(flat) == {"num_experts": 4, "moe_intermediate_size": 8}
-    text = with_experts(flat, published_fields(flat)).text_config
+def test_the_experts_of_a_published_config_are_read_flat_and_nested():
+    fields = {"num_experts": 4, "moe_intermediate_size": 8}
+    flat = Qwen2_5_VLConfig(hidden_size=64, num_hidden_layers=2, **fields)
+    assert published_fields({"model_type": "qwen2_5_vl", **fields}) == fields
+    assert published_fields({"num_experts": 3, "text_config": fields}) == fields
+    assert published_fields({"num_experts": None, "text_config": None}) == {}
+    text = with_experts(flat, fields).text_config
     assert (text.hidden_size, text.num_experts, text.num_experts_per_tok, text.moe_intermediate_size) == (64, 4, 4, 8)
-    assert published_fields(Qwen2_5_VLConfig()) == {}
-    assert published_fields(Qwen2_5_VLConfig(num_experts=0)) == {}
 
 
 def test_a_published_checkpoint_that_lacks_an_expert_is_refused(tmp_path):

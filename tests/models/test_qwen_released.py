@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -10,12 +11,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 
+from robointervlm.models.qwen2_5_vl.folder import read_config
 from robointervlm.models.qwen2_5_vl.parts import part_of
 from robointervlm.train.optimizer import let_learn, optimizers, summary
 from robointervlm.train.recipe import ModelSection, OptimSection
 
 # The config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct, written by hand; the RoboInter-Qwen checkpoints are
-# plain Qwen2.5-VL of the same sizes.
+# plain Qwen2.5-VL of the same sizes, with fields of experts left over.
 VISION = {
     "depth": 32,
     "hidden_act": "silu",
@@ -172,6 +174,39 @@ def test_parameter_names_of_every_layout_map_without_missing_or_unexpected(netwo
     state = network.state_dict()
     mapped = [rename_source_key(name, renamings, [], network.base_model_prefix, state)[0] for name in on_disk]
     assert sorted(mapped) == sorted(name for name, _ in network.named_parameters())
+
+
+# In the config.json of the RoboInter-Qwen checkpoints, which have no experts: the training code writes them always.
+LEFT_OVER = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "adaptive_gate": True,
+    "moe_intermediate_size": 256,
+    "norm_topk_prob": 0.01,
+    "mlp_only_layers": [],
+    "decoder_sparse_step": 1,
+}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_left_over_fields_of_experts_change_no_parameter_of_a_released_size(networks, tmp_path, size, nested):
+    text = {key: value for key, value in FLAT[size].items() if key not in ("vision_config", "architectures")}
+    more = {"text_config": {**text, **LEFT_OVER, "model_type": "qwen2_5_vl_text"}} if nested else {}
+    (tmp_path / "config.json").write_text(json.dumps({**FLAT[size], **LEFT_OVER, **more}))
+    layers, tied = FLAT[size]["num_hidden_layers"], bool(FLAT[size]["tie_word_embeddings"])
+    on_disk = old_names(layers, tied=tied)
+    index = {"weight_map": dict.fromkeys(on_disk, "model-00001-of-00002.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = read_config(str(tmp_path))
+    assert not any(key in json.dumps(config.to_dict()) for key in LEFT_OVER)
+    with torch.device("meta"):
+        network = Qwen2_5_VLForConditionalGeneration(config)
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    assert shapes == {name: parameter.shape for name, parameter in networks[size].named_parameters()}
+    renamings, state = get_model_conversion_mapping(network), network.state_dict()
+    mapped = [rename_source_key(name, renamings, [], network.base_model_prefix, state)[0] for name in on_disk]
+    assert sorted(mapped) == sorted(shapes)
 
 
 @pytest.mark.parametrize("tune", [("language", "merger", "vision"), ("lora", "merger"), ("lora", "vision")])

@@ -12,7 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from huggingface_hub import scan_cache_dir
+from safetensors.numpy import save_file
 
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.runs import serving
@@ -153,12 +156,75 @@ def test_a_folder_without_a_config_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "config",
-    [{"model_type": "robointer_qwen2_5_vl_moe"}, {"model_type": "x", "architectures": ["LlavaQwenForCausalLM"]}],
+    [
+        {"model_type": "robointer_qwen2_5_vl_moe"},
+        {"model_type": "llava_qwen"},
+        {"model_type": "x", "architectures": ["LlavaQwenForCausalLM"]},
+    ],
 )
 def test_a_layout_that_no_engine_knows_is_refused(checkpoint, config):
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(RecipeError, match="no engine knows the layout"):
         serving.check(Served(checkpoint), "vllm", "")
+
+
+def test_experts_of_a_config_that_calls_itself_dense_are_not_served_without_them(checkpoint, capfd):
+    save_file({"model.layers.0.moe_block.gate.weight": np.zeros(2)}, checkpoint / "model.safetensors")
+    command = [
+        sys.executable,
+        "-m",
+        "robointervlm.cli",
+        "serve",
+        str(checkpoint),
+        "--print",
+        "--port",
+        str(free_port()),
+    ]
+    assert subprocess.run(command, check=False).returncode == 2
+    said = capfd.readouterr().err
+    assert "no engine knows the layout 'qwen2_5_vl' with our mixture of experts" in said
+    assert f"robointer predict --model {checkpoint}" in said
+
+
+@pytest.mark.parametrize("folder", ["model", "run-7/model", "a folder/数据", "-/x-y-z"])
+def test_the_hub_cache_of_transformers_serve_has_the_checkpoint_alone_under_its_folder(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "config.json").write_text('{"architectures": ["A"]}')
+    (tmp_path / "hub").mkdir()
+    listed = serving.list_checkpoint(tmp_path / "hub", serving.Served(tmp_path / folder))
+    cache = scan_cache_dir(tmp_path / "hub")
+    if folder == "-/x-y-z":  # its entry would be read as another path
+        assert (listed, cache.repos, cache.warnings) == (False, frozenset(), [])
+        return
+    [repository] = cache.repos
+    assert (listed, repository.repo_id, repository.repo_type) == (True, str(tmp_path / folder), "model")
+    [file] = repository.refs["main"].files
+    assert json.loads(file.file_path.read_text()) == {"architectures": ["A"]}
+
+
+@pytest.mark.parametrize("folder", ["a--b", "x-/y", "n" * 250])
+def test_a_path_that_no_entry_can_be_called_after_leaves_the_hub_cache_empty(tmp_path, folder):
+    assert serving.list_checkpoint(tmp_path, serving.Served(Path("/data") / folder)) is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_the_hub_is_served_and_listed_under_its_name(tmp_path):
+    snapshot = tmp_path / "models--acme--tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "hub").mkdir()
+    served = serving.Served(snapshot, hub_name="acme/tiny")
+    assert serving.list_checkpoint(tmp_path / "hub", served)
+    assert [each.repo_id for each in scan_cache_dir(tmp_path / "hub").repos] == ["acme/tiny"]
+    assert "acme/tiny" in serving.command(served, "transformers")
+    assert "--model acme/tiny " in serving.asking(served, "transformers", "")
+    # Another engine is given the folder, and the name to call it by.
+    assert str(snapshot) in serving.command(served, "vllm")
+
+
+def test_only_transformers_serve_sees_a_hub_cache_of_its_own(tmp_path):
+    assert serving.environment("transformers", "", {"HF_HUB_CACHE": "/old"}, tmp_path)["HF_HUB_CACHE"] == str(tmp_path)
+    assert serving.environment("vllm", "", {"HF_HUB_CACHE": "/old"})["HF_HUB_CACHE"] == "/old"
 
 
 def test_auto_prefers_an_engine_made_for_many_requests(vllm):

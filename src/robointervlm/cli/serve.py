@@ -33,14 +33,18 @@ def serve(  # noqa: PLR0913 - one per flag
     Prints the engine's command line, and the `robointer predict` that asks it as the checkpoint is asked in process:
     pictures in sizes that the engine leaves alone. The key for other machines is read from ROBOINTER_SERVE_TOKEN.
     """
+    from robointervlm.models._weights import expert_names, tensor_names
     from robointervlm.models.locate import hub_folder, is_hub_name, model_folder
     from robointervlm.runs import serving
 
-    folder = hub_folder(checkpoint) if is_hub_name(checkpoint) else model_folder(checkpoint)
+    hub_name = checkpoint if is_hub_name(checkpoint) else ""
+    folder = hub_folder(hub_name) if hub_name else model_folder(checkpoint)
     token = os.environ.get(serving.TOKEN_ENV, "")
-    wanted = serving.Served(Path(folder), host, port, name, dtype, device, python, tuple(extra or ()))
+    wanted = serving.Served(
+        Path(folder), host, port, name or hub_name, dtype, device, python, tuple(extra or ()), hub_name
+    )
     found = serving.chosen_engine(engine, python)
-    serving.check(wanted, found, token)
+    serving.check(wanted, found, token, experts=bool(expert_names(tensor_names(folder) or ())))
     typer.echo(f"{found}: {shlex.join(serving.command(wanted, found))}")
     if show:
         return 0

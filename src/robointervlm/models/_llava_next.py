@@ -5,6 +5,8 @@ Nothing is converted on the disk: the configuration is built from the original o
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -109,12 +111,20 @@ def _tower(path: str, name: object) -> dict[str, Any]:
 def _pinpoints(path: str, said: object, tile: int) -> list[list[int]]:
     """The canvases a picture may be put on, each as height and width; the original has width and height.
 
-    They are listed, or written as a range of tiles such as (1x1),...,(6x6).
+    They are listed, maybe in a text, or written as a range of tiles such as (1x1),...,(6x6).
     """
     if isinstance(said, str) and (numbers := re.findall(r"\((\d+)x(\d+)\)", said)):
         (first_width, first_height), (last_width, last_height) = (map(int, pair) for pair in (numbers[0], numbers[-1]))
         wide, high = range(first_width, last_width + 1), range(first_height, last_height + 1)
         return [[tile * rows, tile * columns] for columns in wide for rows in high]
-    if isinstance(said, list) and said:
-        return [[height, width] for width, height in said]
-    raise ModelError(f"'{path}': image_grid_pinpoints is {said!r} in its config.json; a list of sizes is expected.")
+    listed = said
+    if isinstance(said, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            listed = ast.literal_eval(said)
+    try:
+        sizes = [(int(width), int(height)) for width, height in listed]  # type: ignore[attr-defined]
+    except (ValueError, TypeError):
+        sizes = []
+    if not sizes:
+        raise ModelError(f"'{path}': image_grid_pinpoints is {said!r} in its config.json; a list of sizes is expected.")
+    return [[height, width] for width, height in sizes]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +27,8 @@ from typing import Any, Literal, get_args
 from robointervlm.core.errors import ExitCode, ModelError, RecipeError
 from robointervlm.runs.leash import leashed
 from robointervlm.runs.signals import noting_signals
+
+logger = logging.getLogger(__name__)
 
 Engine = Literal["transformers", "vllm", "sglang"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -43,6 +47,8 @@ _INSTALL = {
 TOKEN_ENV = "ROBOINTER_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 # As many pictures as a planning question has.
 PICTURES = 8
+# Of one folder, in bytes, on the usual file systems.
+_LONGEST_NAME = 255
 # How long an engine may take to end by itself, in seconds; and between two questions whether it is ready.
 _PATIENCE, _POLL = 15.0, 0.5
 
@@ -54,10 +60,11 @@ class Served:
     Attributes:
         checkpoint: a folder in Hugging Face's layout.
         host: the address to listen at; another than this machine's own needs a token.
-        name: what the model is called at the endpoint; for `transformers` always the folder.
+        name: what the model is called at the endpoint; for `transformers` always the folder, or the hub name.
         dtype, device: as the engine takes them; `device` is for `transformers` only.
         python: the Python of the engine's environment.
         extra: more arguments for the engine, as they are.
+        hub_name: the name on the hub, where `checkpoint` is the folder that it has in the cache.
     """
 
     checkpoint: Path
@@ -68,6 +75,12 @@ class Served:
     device: str = "auto"
     python: Path = field(default_factory=lambda: Path(sys.executable))
     extra: tuple[str, ...] = ()
+    hub_name: str = ""
+
+    @property
+    def path(self) -> str:
+        """What `transformers serve` is given, and asked for."""
+        return self.hub_name or str(self.checkpoint.absolute())
 
     @property
     def address(self) -> str:
@@ -106,8 +119,12 @@ def chosen_engine(wanted: str, python: Path) -> Engine:
     return wanted
 
 
-def check(served: Served, engine: Engine, token: str) -> None:
-    """Everything that can be wrong before minutes of loading. Raises `ModelError` or `RecipeError`."""
+def check(served: Served, engine: Engine, token: str, *, experts: bool = False) -> None:
+    """Everything that can be wrong before minutes of loading. Raises `ModelError` or `RecipeError`.
+
+    `experts`: whether the weights hold experts. A config.json that calls itself dense does not tell, and an engine
+    would leave them out of its answers without a word.
+    """
     config = served.checkpoint / "config.json"
     try:
         said = json.loads(config.read_text(encoding="utf-8"))
@@ -116,9 +133,11 @@ def check(served: Served, engine: Engine, token: str) -> None:
             f"{config} cannot be read ({error}); give the folder of a checkpoint in Hugging Face's layout."
         ) from None
     kind = str(said.get("model_type", "")) if isinstance(said, dict) else ""
-    if kind.startswith("robointer_") or "LlavaQwenForCausalLM" in (said.get("architectures") or ()):
+    ours = experts or kind.startswith("robointer_")
+    if ours or kind == "llava_qwen" or "LlavaQwenForCausalLM" in (said.get("architectures") or ()):
+        what = f"the layout '{kind}'" + (" with our mixture of experts" if experts else "")
         raise RecipeError(
-            f"{config}: no engine knows the layout '{kind}'; ask this checkpoint in process: "
+            f"{config}: no engine knows {what}; ask this checkpoint in process: "
             f"robointer predict --model {served.checkpoint}."
         )
     if not _is_loopback(served.host):
@@ -144,7 +163,7 @@ def command(served: Served, engine: Engine) -> list[str]:
     where = ["--host", served.host, "--port", str(served.port)]
     folder = str(served.checkpoint.absolute())
     if engine == "transformers":
-        hf = [str(served.python), "-m", "transformers.cli.transformers", "serve", folder]
+        hf = [str(served.python), "-m", "transformers.cli.transformers", "serve", served.path]
         return [*hf, *where, "--device", served.device, "--dtype", served.dtype, *served.extra]
     name = served.name or folder
     if engine == "vllm":
@@ -156,10 +175,28 @@ def command(served: Served, engine: Engine) -> list[str]:
     return [*sglang, *where, "--dtype", served.dtype, "--sampling-defaults", "openai", *served.extra]
 
 
-def environment(engine: Engine, token: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The engine's environment: nothing is fetched, nothing is reported."""
+def list_checkpoint(hub: Path, served: Served) -> bool:
+    """Makes the empty folder `hub` a hub cache with this checkpoint alone, called as it is asked for.
+
+    `transformers serve` answers `GET /v1/models` with what is in the hub cache, and fails where there is none; a folder
+    is never in it. Returns False, and the cache stays empty, where the path cannot be the name of an entry: there a
+    slash is two hyphens.
+    """
+    entry = "models--" + served.path.replace("/", "--")
+    if entry.split("--", maxsplit=1)[1].replace("--", "/") != served.path or len(os.fsencode(entry)) > _LONGEST_NAME:
+        return False
+    refs, snapshots = hub / entry / "refs", hub / entry / "snapshots"
+    refs.mkdir(parents=True)
+    snapshots.mkdir(parents=True)
+    (refs / "main").write_text("served", encoding="utf-8")
+    (snapshots / "served").symlink_to(served.checkpoint.absolute(), target_is_directory=True)
+    return True
+
+
+def environment(engine: Engine, token: str, inherited: Mapping[str, str], hub: Path | None = None) -> dict[str, str]:
+    """The engine's environment: nothing is fetched, nothing is reported; `hub` is the hub cache it sees, if given."""
     made = {**inherited, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
-    made |= {"DO_NOT_TRACK": "1"}
+    made |= {"DO_NOT_TRACK": "1"} | ({"HF_HUB_CACHE": str(hub)} if hub is not None else {})
     if engine == "vllm" and token:
         made["VLLM_API_KEY"] = token
     return made
@@ -167,7 +204,7 @@ def environment(engine: Engine, token: str, inherited: Mapping[str, str]) -> dic
 
 def asking(served: Served, engine: Engine, token: str) -> str:
     """The `robointer predict` that asks this server as the checkpoint would be asked in process."""
-    name = served.name if served.name and engine != "transformers" else str(served.checkpoint.absolute())
+    name = served.name if served.name and engine != "transformers" else served.path
     said = [f"robointer predict --family openai_api --model {name} model.base_url={served.address}/v1"]
     said += [f"model.coordinates={_coordinates(served.checkpoint)}", *_limits(served.checkpoint)]
     said += [f"model.key_env={TOKEN_ENV}"] if token else []
@@ -179,9 +216,16 @@ def serve(served: Served, engine: Engine, token: str, *, ready: Any = None) -> i
     if engine == "sglang" and token:
         raise RecipeError("SGLang takes a key on its command line only, where others read it: use --engine vllm.")
     with noting_signals() as stop, contextlib.ExitStack() as stack:
+        hub = None
+        if engine == "transformers":
+            hub = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="robointer-serve-")))
+            if not list_checkpoint(hub, served):
+                logger.warning(
+                    "%s: the path is too long or has '--' in it; /v1/models lists nothing", served.checkpoint
+                )
         # In a group of its own: its workers end with it, and a Ctrl-C reaches it once, through us.
         child = subprocess.Popen(  # noqa: S603 - as printed
-            leashed(command(served, engine)), env=environment(engine, token, os.environ), process_group=0
+            leashed(command(served, engine)), env=environment(engine, token, os.environ, hub), process_group=0
         )
         stack.callback(_end, child)
         waiting = ready

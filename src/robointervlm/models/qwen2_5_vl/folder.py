@@ -5,7 +5,9 @@ Everything here also takes a hub name. What is not whole is a `ModelError` of on
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -21,26 +23,70 @@ from robointervlm.models._checkpoint import (
     tokenizer_in,
 )
 from robointervlm.models._section import PixelSection
+from robointervlm.models._weights import expert_names, tensor_names
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.pictures import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
-from robointervlm.models.qwen2_5_vl_moe.config import MoeConfig, published_fields, with_experts
+from robointervlm.models.qwen2_5_vl_moe.config import (
+    NEEDED_FIELDS,
+    MoeConfig,
+    drop_expert_fields,
+    published_fields,
+    with_experts,
+)
 from robointervlm.models.qwen2_5_vl_moe.network import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
 
 logger = logging.getLogger(__name__)
 
 
 def read_config(path: str) -> Qwen2_5_VLConfig:
-    """The config.json of a folder or of a hub name."""
+    """The config.json of a folder or of a hub name; whether there are experts, the weights decide.
+
+    The published code calls its model with experts 'qwen2_5_vl' as well, and leaves their fields in the config.json of
+    a dense one. Those are dropped, with a warning. Raises `ModelError` for experts that the fields do not describe.
+    """
     config = config_in(path)
     if not isinstance(config, Qwen2_5_VLConfig):
         raise ModelError(f"'{path}' holds a '{config.model_type}' model; this family is for 'qwen2_5_vl'.")
-    if isinstance(config, MoeConfig) or not (fields := published_fields(config)):
+    fields = published_fields(settings_of(path, "config.json"))
+    ours = isinstance(config, MoeConfig)
+    names = tensor_names(path, fetch=bool(fields) and not ours)
+    if found := expert_names(names or ()):
+        _refuse_undescribed(path, found, fields)
+    if ours:
         return config
-    # The published code calls its model with experts 'qwen2_5_vl' as well; its fields tell.
+    if not found and (names is not None or not _calls_itself_moe(config)):
+        drop_expert_fields(config)
+        if fields:
+            _say_left_over(path, ", ".join(fields))
+        return config
     try:
         return with_experts(config, fields)
     except ValueError as error:
         raise ModelError(f"the experts in the config.json of '{path}' do not make a model: {error}") from None
+
+
+def _calls_itself_moe(config: Qwen2_5_VLConfig) -> bool:
+    """Whether its architecture does: what is believed where there are no weights to look at."""
+    return any("moe" in name.lower() for name in config.architectures or ())
+
+
+def _refuse_undescribed(path: str, experts: Sequence[str], fields: Mapping[str, Any]) -> None:
+    lacking = [key for key in NEEDED_FIELDS if key not in fields or (key == "num_experts" and not fields[key])]
+    if lacking:
+        raise ModelError(
+            f"the weights in '{path}' hold experts ({len(experts)} tensors, such as {experts[0]}), but its config.json "
+            f"does not say {', '.join(lacking)}; add what the training that wrote them had."
+        )
+
+
+@functools.cache  # once for each checkpoint: its settings are read at every step of the way
+def _say_left_over(path: str, fields: str) -> None:
+    logger.warning(
+        "'%s': its config.json has fields of experts (%s), but there are no weights of experts: it is a dense model, "
+        "and what is written of it will not have these fields",
+        path,
+        fields,
+    )
 
 
 def read_chat(path: str) -> Chat:
@@ -54,6 +100,9 @@ def read_network(section: PixelSection, config: Qwen2_5_VLConfig) -> Qwen2_5_VLF
     network, info = network_in(section, config, RoboInterQwen25VLMoe if experts else Qwen2_5_VLForConditionalGeneration)
     if experts:
         _drop_unused(section.path, info)
+    elif found := expert_names(info["unexpected_keys"]):
+        # Of a hub name whose weights were not there yet when its settings were read.
+        _refuse_undescribed(section.path, found, {})
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
     placed: Qwen2_5_VLForConditionalGeneration = network
     return placed

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -64,25 +65,32 @@ EXPERT_FIELDS = (
     *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "adaptive_gate"),
     *("decoder_sparse_step", "mlp_only_layers", "router_aux_loss_coef"),
 )
+# The published code writes these as well, and nothing here reads them.
+_UNREAD_FIELDS = ("output_router_logits", "shared_expert_intermediate_size")
+NEEDED_FIELDS = ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob")
+"""What the weights of experts do not tell, or not alone, and what answers depend on."""
 
 
 def with_experts(dense: Qwen2_5_VLConfig, fields: dict[str, Any]) -> MoeConfig:
     """The settings of a dense model with these `EXPERT_FIELDS` added."""
     settings = dense.to_dict()
-    text = {key: value for key, value in settings["text_config"].items() if key != "model_type"}
-    replaced = ("model_type", "architectures", "text_config", *EXPERT_FIELDS)
-    other = {key: value for key, value in settings.items() if key not in replaced}
+    dropped = ("model_type", *EXPERT_FIELDS, *_UNREAD_FIELDS)
+    text = {key: value for key, value in settings["text_config"].items() if key not in dropped}
+    other = {key: value for key, value in settings.items() if key not in (*dropped, "architectures", "text_config")}
     config: Any = MoeConfig
     made: MoeConfig = config(text_config=text | fields, **other)
     return made
 
 
-def published_fields(config: Qwen2_5_VLConfig) -> dict[str, Any]:
-    """The `EXPERT_FIELDS` in a config.json that calls itself dense, as the published code writes it; empty if dense."""
-    found = {
-        key: getattr(holder, key)
-        for holder in (config, config.text_config)
-        for key in EXPERT_FIELDS
-        if getattr(holder, key, None) is not None
-    }
-    return found if found.get("num_experts") else {}
+def drop_expert_fields(dense: Qwen2_5_VLConfig) -> None:
+    """Forget what the settings of a dense model say of experts, so that no export says it again."""
+    for holder in (dense, dense.text_config):
+        for key in (*EXPERT_FIELDS, *_UNREAD_FIELDS):
+            vars(holder).pop(key, None)
+
+
+def published_fields(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The `EXPERT_FIELDS` of a config.json, flat or in its `text_config`, which goes first; empty if it has none."""
+    nested = said.get("text_config")
+    holders = (said, nested) if isinstance(nested, Mapping) else (said,)
+    return {key: holder[key] for holder in holders for key in EXPERT_FIELDS if holder.get(key) is not None}
