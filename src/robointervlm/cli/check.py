@@ -17,6 +17,7 @@ from rich.table import Table
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
     Root,
     TaskOption,
@@ -42,6 +43,7 @@ def check(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
     quick: Annotated[bool, typer.Option("--quick", help="Read the headers of pictures only.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Problems to print per dataset; 0 prints all.")] = 200,
     output: Annotated[Path | None, typer.Option("--json", help="Write the result of the check to this file.")] = None,
@@ -63,7 +65,10 @@ def check(  # noqa: PLR0913 - one per option
     `robointer data check my.json --task current_box --coordinates pixel --image-dir pictures`
     """
     known = Catalog(*(catalog or ()))
-    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    specs = [
+        named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links)
+        for name in names
+    ]
     results = []
     with _list_of(listed) as add:
         for spec in specs:

@@ -13,6 +13,7 @@ from rich.table import Table
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
     Root,
     TaskOption,
@@ -36,6 +37,7 @@ def index(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
     model: Annotated[
         Path | None, typer.Option("--model", help="Measure every sample for this checkpoint, too, as packing needs it.")
     ] = None,
@@ -52,7 +54,10 @@ def index(  # noqa: PLR0913 - one per option
     Example: `robointer data index sim_current_box_train --model runs/demo/model`
     """
     known = Catalog(*(catalog or ()))
-    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    specs = [
+        named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links)
+        for name in names
+    ]
     section = None if model is None else model_section(model, min_pixels, max_pixels)
     columns = ("dataset", "records", "unreadable", "tokens: median", "largest", "pictures and prefixes", "seconds")
     table = Table(*columns)

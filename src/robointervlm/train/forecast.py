@@ -58,7 +58,13 @@ class Forecast:
         recipe = self.recipe
         let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
         catalog = Catalog(*recipe.data.catalog)
-        self.mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
+        self.mixture = Mixture(
+            recipe.mixture,
+            seed=recipe.run.seed,
+            root=recipe.data.root,
+            catalog=catalog,
+            follow_links=recipe.data.follow_links,
+        )
         if not len(self.mixture):
             raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
