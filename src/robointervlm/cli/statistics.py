@@ -22,7 +22,7 @@ from robointervlm.cli.data_options import (
     named_dataset,
     progress_of,
 )
-from robointervlm.cli.index import measured_rows, model_section
+from robointervlm.cli.index import feed_of, measured_rows, model_section
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.prepare.stats import Statistics, statistics_of
 from robointervlm.data.spec import Catalog, DatasetSpec
@@ -63,7 +63,8 @@ def stats(  # noqa: PLR0913 - one per option
             counted = statistics_of(spec, root, workers=workers, progress=advance, left_out=left_out)
         datasets.append(described(spec, counted))
         if model is not None:
-            rows = measured_rows(Mixture([spec], root=root, catalog=known), model_section(model), workers=workers)
+            feed = feed_of(Mixture([spec], root=root, catalog=known), model_section(model))
+            rows = measured_rows(feed, workers=workers)
             datasets[-1]["tokens"] = _classes(rows["tokens"][rows["tokens"] > 0])
     left_out.say_how_many()
     write_statistics(out, datasets)
