@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robointervlm.core.errors import DataError
-from robointervlm.data.annotations import RecordError, RecordFile
+from robointervlm.data.annotations import RecordError, RecordFile, RecordProblem
 
 RECORDS = [{"id": "1", "question": "Ü?"}, {"id": "2", "question": "b"}]
 LINES = "\n".join(json.dumps(record) for record in RECORDS)
@@ -62,11 +63,7 @@ def test_an_empty_list_has_no_records(tmp_path: Path) -> None:
         (" \n", "is empty"),
         ("id,question\n", "neither JSON nor JSONL"),
         ('[{"a": 1},', "not valid JSON"),
-        ('[{"a": NaN}]', "NaN is not a JSON number"),
-        ('[{"a": -Infinity}]', "-Infinity is not a JSON number"),
         ("[" * 100_000, "nested too deeply"),
-        ('[{"a": ' + "9" * 5000 + "}]", "not valid JSON"),
-        (b'[{"a": "\xff"}]', "not valid JSON"),
         (json.dumps(RECORDS).encode("utf-16"), "is UTF-16"),
         (json.dumps({"train": RECORDS, "val": RECORDS}), "has 2 of them"),
         (json.dumps({"images": 3}), "has only images"),
@@ -78,6 +75,44 @@ def test_a_file_that_holds_no_records_is_an_error_that_names_it(
     with pytest.raises(DataError, match=reason) as caught:
         len(opened(tmp_path, content))
     assert "a.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong,reason",
+    [
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON: Exceeds the limit"),
+        (b'{"a": "\xff"}', "is not JSON: 'utf-8' codec can't decode byte 0xff"),
+        (b'{"a": ' + b"[" * 100_000 + b'"]{"' + b"]" * 100_000 + b"}", "is not JSON: it is nested too deeply"),
+        (b"[" * 100_000 + b"]" * 100_000, "is not JSON: it is nested too deeply"),
+    ],
+)
+@pytest.mark.parametrize("between", [b"[%s,%s,%s]", b'{"data": [%s, %s, %s]}', b"%s\n%s\n%s\n"])
+def test_a_value_that_is_no_json_is_an_error_of_its_record_alone(
+    tmp_path: Path, wrong: bytes, reason: str, between: bytes
+) -> None:
+    file = opened(tmp_path, between % (b'{"id": 1}', wrong, b'{"id": 3}'))
+    assert (len(file), file[0], file[2]) == (3, {"id": 1}, {"id": 3})
+    with pytest.raises(RecordError, match=re.escape(reason)) as caught:
+        file[1]
+    assert caught.value.problem.record == 1
+
+
+@pytest.mark.parametrize("first", ["[1, 2]", "null", '"text"', '{"id": "cut o', "<<<<<<< ours", '{"id": 1}}'])
+def test_a_first_line_that_is_no_record_does_not_hide_the_others(tmp_path: Path, first: str) -> None:
+    file = opened(tmp_path, f'{first}\n{{"id": 2}}\n{{"id": 3}}\n')
+    assert (len(file), file[1], file[2]) == (3, {"id": 2}, {"id": 3})
+
+
+@pytest.mark.parametrize("text", ['{"data": [\n{"id": 1}\n]}', '[\n{"id": 1}\n]', '[{"id": 1}\n,\n{"id": 2}\n]'])
+def test_a_list_over_several_lines_is_no_file_of_lines(tmp_path: Path, text: str) -> None:
+    assert opened(tmp_path, text)[0] == {"id": 1}
+
+
+def test_what_a_problem_quotes_is_shown_by_any_terminal() -> None:
+    problem = RecordProblem(Path("a.json"), 3, "id", "holds \x1b[31m\nand \ud83d", "n\u202e1")
+    assert str(problem) == r"a.json, record 3 (id n\u202e1): field 'id': holds \x1b[31m\nand \ud83d"
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:

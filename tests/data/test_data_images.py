@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -249,3 +250,43 @@ def test_the_content_hash_is_that_of_the_files_bytes_wherever_they_lie(tmp_path:
 def test_a_missing_picture_has_no_content_hash(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.png cannot be opened"):
         images.content_and_size(ImageRef(tmp_path, "nothing.png"))
+
+
+def linked(folder: Path) -> Path:
+    """A picture folder in which `linked` is a link to one beside it, as where pictures lie on another disk."""
+    (folder / "disk" / "deep").mkdir(parents=True)
+    Image.new("RGB", (7, 5)).save(folder / "disk" / "deep" / "a.png")
+    Image.new("RGB", (3, 3)).save(folder / "disk" / "secret.png")
+    (folder / "root").mkdir()
+    (folder / "root" / "linked").symlink_to(folder / "disk" / "deep")
+    return folder / "root"
+
+
+def test_a_link_that_leads_out_is_refused_and_the_error_names_the_option(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="through a symbolic link.*--follow-links.*follow_links: true"):
+        images.size(ImageRef(linked(tmp_path), "linked/a.png"))
+
+
+def test_a_link_that_leads_out_is_followed_where_that_is_declared(tmp_path: Path) -> None:
+    assert images.size(ImageRef(linked(tmp_path), "linked/a.png", follow_links=True)) == (7, 5)
+
+
+@pytest.mark.parametrize("path", ["../disk/secret.png", "linked/../../disk/secret.png", "/etc/hostname", "a/../../x"])
+def test_a_path_that_leads_out_stays_refused_with_declared_links(tmp_path: Path, path: str) -> None:
+    with pytest.raises(RefusedError, match="only files under it are read"):
+        images.size(ImageRef(linked(tmp_path), path, follow_links=True))
+
+
+def test_behind_a_link_dots_lead_back_into_the_root(tmp_path: Path) -> None:
+    # The system would look beside the link's target, where secret.png is.
+    with pytest.raises(DataError, match="cannot be opened: No such file"):
+        images.size(ImageRef(linked(tmp_path), "linked/../secret.png", follow_links=True))
+
+
+def test_an_archive_behind_a_declared_link_is_read(tmp_path: Path) -> None:
+    root = linked(tmp_path)
+    with zipfile.ZipFile(tmp_path / "disk" / "deep" / "b.zip", "w") as archive:
+        archive.write(tmp_path / "disk" / "deep" / "a.png", "a.png")
+    assert images.size(ImageRef(root, "linked/b.zip/a.png", follow_links=True)) == (7, 5)
+    with pytest.raises(RefusedError, match="symbolic link"):
+        images.size(ImageRef(root, "linked/b.zip/a.png"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -99,6 +100,84 @@ def test_datasets_that_are_in_no_catalog_can_be_mixed(mine: Catalog, tmp_path: P
 def test_all_takes_the_training_datasets_that_are_on_disk(mine: Catalog, tmp_path: Path) -> None:
     (tmp_path / "b.json").unlink()
     assert [row.name for row in Mixture("all", catalog=mine).table()] == ["a"]
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Catalog:
+    """Datasets of every split, of one record each; the file of `y_val` is missing."""
+    lines = ["root: ."]
+    for name in ("x_train", "y_train", "x_val", "y_val", "x_test"):
+        if name != "y_val":
+            (tmp_path / f"{name}.json").write_text('[{"id": "1", "question": "Reached?", "ground_truth": "Yes"}]')
+        lines.append(f"{name}: {{task: contact_decide, annotations: {name}.json, split: {name[2:]}}}")
+    (tmp_path / "splits.yaml").write_text("\n".join(lines))
+    return Catalog(tmp_path, built_in=False)
+
+
+@pytest.mark.parametrize(
+    "entries,split,expected",
+    [
+        ("all", "train", ["x_train", "y_train"]),
+        ("all", "val", ["x_val"]),
+        ("*", "train", ["x_train", "y_train"]),
+        ("*", "val", ["x_val", "x_test"]),
+        ("x*", "val", ["x_val", "x_test"]),
+        ("?_val", "train", ["x_val"]),
+        ("[xy]_train", "val", ["x_train", "y_train"]),
+        ("x_val,*_test", "train", ["x_val", "x_test"]),
+    ],
+)
+def test_a_pattern_takes_the_sets_at_hand_of_its_ending_or_of_what_the_mixture_is_for(
+    splits: Catalog, entries: str, split: Literal["train", "val"], expected: list[str]
+) -> None:
+    assert [row.name for row in Mixture(entries, catalog=splits, split=split).table()] == expected
+
+
+def test_what_a_pattern_takes_and_what_is_missing_is_said(splits: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        Mixture("*_val", catalog=splits, split="val", root=Path("/none"))
+    assert caplog.messages == [
+        "'*_val' takes the 1 of 2 validation datasets at hand: x_val",
+        "'*_val': not under the data root /none: y_val",
+    ]
+
+
+def test_a_pattern_that_finds_no_file_is_an_error_that_names_the_root() -> None:
+    with pytest.raises(
+        DataError, match="'all' found no dataset: none of the .* validation files is under the data root /none"
+    ):
+        Mixture("all", root=Path("/none"), split="val")
+
+
+def test_a_pattern_without_a_data_root_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROBOINTER_DATA", raising=False)
+    with pytest.raises(DataError, match=r"none is set \(ROBOINTER_DATA\)"):
+        Mixture("sim_*", split="val")
+
+
+def test_a_pattern_that_takes_only_other_splits_says_how_to_end_it(splits: Catalog) -> None:
+    with pytest.raises(
+        RecipeError, match="takes no training dataset of the catalog; it takes 1 others, such as x_test"
+    ):
+        Mixture("x_t[a-f]*", catalog=splits, split="train")
+
+
+def test_a_pattern_that_takes_what_is_named_beside_it_is_an_error(splits: Catalog) -> None:
+    with pytest.raises(RecipeError, match="names 'x_val' twice"):
+        Mixture("*_val,x_val%50", catalog=splits, split="val")
+
+
+def test_a_percentage_of_a_pattern_is_that_of_each(mine: Catalog) -> None:
+    assert [(row.name, row.taken) for row in Mixture("[ab]%50", catalog=mine).table()] == [("a", 5), ("b", 2)]
+
+
+def test_a_published_pattern_may_ask_for_a_format(tmp_path: Path) -> None:
+    folder = tmp_path / "Generation/meta/val/llava_format"
+    folder.mkdir(parents=True)
+    file = folder / "full_single_multi_contact_obj_current_box_qa.json"
+    file.write_text('[{"id": "1", "question": "Where?", "image": "a.png", "gt": "[[0.1, 0.1], [0.2, 0.2]]"}]')
+    found = Mixture("robointer_*_box_val@llava_format", root=tmp_path, split="val").table()
+    assert [row.name for row in found] == ["robointer_current_box_val@llava_format"]
 
 
 def test_a_dataset_and_its_alias_are_not_mixed() -> None:

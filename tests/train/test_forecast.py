@@ -36,7 +36,7 @@ def planned(recipe: TrainRecipe, processes: int = 1, **more) -> dict:
 
 def test_a_plan_needs_no_weights_and_counts_what_is_there(without_weights, tmp_path):
     catalog = box_dataset(tmp_path / "data", count=12, wordy=1, bad=[4])
-    record = planned(train_recipe(without_weights, catalog, tmp_path / "run"), processes=2)
+    record = planned(train_recipe(without_weights, catalog, tmp_path / "run", "data.max_bad_rate=0.1"), processes=2)
     assert (record["samples"], record["unreadable"], record["too_long"]) == (12, 1, 0)
     assert (record["steps"], record["samples_per_step"], record["rows_per_step"]) == (3, 8, 4)
     assert record["longest"][0]["id"] == "s0"

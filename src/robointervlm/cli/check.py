@@ -17,6 +17,7 @@ from rich.table import Table
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
     Root,
     TaskOption,
@@ -24,12 +25,13 @@ from robointervlm.cli.data_options import (
     named_dataset,
     progress_of,
 )
-from robointervlm.cli.index import measured_rows, model_section
+from robointervlm.cli.index import feed_of, measured_rows, model_section
 from robointervlm.cli.statistics import described, write_statistics
 from robointervlm.core.errors import ExitCode
 from robointervlm.data.annotations import RecordProblem
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.prepare.check import Checked, check_dataset, check_splits, problem_as_json
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import Catalog
 from robointervlm.runs.files import writing_to
 
@@ -42,11 +44,14 @@ def check(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
     quick: Annotated[bool, typer.Option("--quick", help="Read the headers of pictures only.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Problems to print per dataset; 0 prints all.")] = 200,
     output: Annotated[Path | None, typer.Option("--json", help="Write the result of the check to this file.")] = None,
     listed: Annotated[Path | None, typer.Option("--list", help="Write every problem to this file, one a line.")] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="Look for over-long samples, for this model.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Look for samples that this model cannot be trained on, too.")
+    ] = None,
     page: Annotated[
         Path | None, typer.Option("--stats", help="Write what `stats` writes to this page, too, without reading twice.")
     ] = None,
@@ -57,13 +62,17 @@ def check(  # noqa: PLR0913 - one per option
 
     Missing, truncated or mislabelled pictures, boxes outside the picture, swapped corners, wrong or missing fields,
     unreadable answers, `<image>` counts, special tokens inside text, ids that stand twice, episodes both in training
-    and in validation, answers out of balance, and with --model samples that are too long.
+    and in validation, answers out of balance, and with --model samples that are too long or that its processor does
+    not take, such as a picture more than 200 times as long as it is wide.
 
     Example: `robointer data check sim_current_box_train`, or a file of your own:
     `robointer data check my.json --task current_box --coordinates pixel --image-dir pictures`
     """
     known = Catalog(*(catalog or ()))
-    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    specs = [
+        named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links)
+        for name in names
+    ]
     results = []
     with _list_of(listed) as add:
         for spec in specs:
@@ -71,7 +80,7 @@ def check(  # noqa: PLR0913 - one per option
                 found = check_dataset(spec, root, quick=quick, workers=workers, progress=advance, listed=add)
             if model is not None and found.records:
                 mixture = Mixture([spec], root=root, catalog=known)
-                found = found.also(*_tell(add, _over_long(mixture, model, max_tokens, workers)))
+                found = found.also(*_tell(add, _untrainable(mixture, model, found, max_tokens, workers)))
             results.append(found)
         results = check_splits(results, add)
     for result in results:
@@ -106,14 +115,33 @@ def _tell(add: Callable[[RecordProblem], object], problems: list[RecordProblem])
     return problems
 
 
-def _over_long(mixture: Mixture, model: Path, max_tokens: int, workers: int | None) -> list[RecordProblem]:
-    """A warning for each sample that this checkpoint's tokenizer and picture grid make longer than the limit."""
-    tokens = measured_rows(mixture, model_section(model), workers=workers)["tokens"]
+def _untrainable(
+    mixture: Mixture, model: Path, found: Checked, max_tokens: int, workers: int | None
+) -> list[RecordProblem]:
+    """What training this checkpoint would stumble over: an error for a sample that its own processor and chat template
+    do not take, a warning for one that is longer than the limit.
+    """
+    feed = feed_of(mixture, model_section(model))
+    tokens, dataset = measured_rows(feed, workers=workers)["tokens"], mixture.datasets[0]
+    listed = {problem.record for problem in found.problems if problem.field in {"images", "w"}}
     problems = []
+    for index in (tokens == 0).nonzero()[0].tolist():
+        problem = feed.problem(index)
+        # A record that cannot be read, or whose pictures cannot, is in the list already.
+        if problem is not None and problem.record not in listed and _is_read(dataset, index):
+            problems.append(problem)
     for index in (tokens > max_tokens).nonzero()[0].tolist():
         reason = f"is {tokens[index]:,} tokens long, over {max_tokens:,} (--max-tokens)"
-        problems.append(replace(mixture.datasets[0].problem(index, "tokens", reason), severity="warning"))
+        problems.append(replace(dataset.problem(index, "tokens", reason, dataset[index].id), severity="warning"))
     return problems
+
+
+def _is_read(dataset: Annotations, index: int) -> bool:
+    try:
+        dataset[index]
+    except (RecordError, RefusedRecordError):
+        return False
+    return True
 
 
 def _print_checked(checked: Checked, limit: int) -> None:

@@ -133,7 +133,7 @@ def _draw(hypothesis: Hypothesis, folder: Path) -> None:
             continue
         root, path = scored.requested.images[0]
         try:
-            picture = images.load(ImageRef(Path(root), path))
+            picture = images.load(ImageRef(Path(root), path, follow_links=scored.requested.follow_links))
         except RoboInterError:
             continue  # the table counts what is wrong; here the next picture is drawn instead
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", scored.requested.id)[:60]

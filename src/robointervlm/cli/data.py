@@ -14,7 +14,9 @@ from robointervlm.cli.coordinates import coordinates as show_coordinates
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
+    LeftOut,
     Root,
     TaskOption,
     console_of,
@@ -28,8 +30,9 @@ from robointervlm.cli.view import view
 from robointervlm.core.coordinates import Space
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.core.sample import Sample, written_question
+from robointervlm.data.annotations import printable
 from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
-from robointervlm.data.records import Annotations
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import Catalog, DatasetSpec, data_root
 from robointervlm.tasks import task_named
 
@@ -76,24 +79,38 @@ def show(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Print the first samples of a dataset as text, their numbers in pixels.
 
     Example: `robointer data show sim_current_box_train -n 2`
     """
-    spec = named_dataset(name, Catalog(*(catalog or ())), task=task, coordinates=coordinates, image_dir=image_dir)
+    spec = named_dataset(
+        name,
+        Catalog(*(catalog or ())),
+        task=task,
+        coordinates=coordinates,
+        image_dir=image_dir,
+        follow_links=follow_links,
+    )
     annotations = Annotations(spec, root)
     console = console_of()
     console.print(
         f"{spec.name}: {len(annotations)} records in {annotations.file.path}", highlight=False, soft_wrap=True
     )
-    for sample in annotations[:count]:
-        console.print(_as_text(sample), highlight=False, markup=False, soft_wrap=True)
+    left_out = LeftOut()
+    for place in range(min(count, len(annotations))):
+        try:
+            console.print(_as_text(annotations[place]), highlight=False, markup=False, soft_wrap=True)
+        except (RecordError, RefusedRecordError) as error:
+            left_out(error.problem)
+    left_out.say_how_many()
 
 
 def _as_text(sample: Sample) -> str:
     size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
-    lines = [f"\n{sample.id}  (task {sample.task}, {size})", *(f"  picture   {image.path}" for image in sample.images)]
+    lines = [f"\n{printable(sample.id)}  (task {sample.task}, {size})"]
+    lines += [f"  picture   {printable(image.path)}" for image in sample.images]
     space = Space.pixels(sample.size) if sample.size else None
     for turn in sample.turns:
         lines.append(f"  question  {written_question(turn.question, space)!r}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robointervlm.core.errors import RecipeError
+from robointervlm.data.annotations import RecordProblem
 from robointervlm.data.spec import ROOT_VARIABLE, Catalog, Coordinates, DatasetSpec, spec_of_file
 from robointervlm.tasks import all_tasks, task_named
 
@@ -31,9 +32,26 @@ ImageDir = Annotated[
     typer.Option("--image-dir", help="For a file: what picture paths are relative to; default: its folder."),
 ]
 
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read pictures behind symbolic links that lead out of the folder.")
+]
 
-def named_dataset(name: str, catalog: Catalog, *, task: str, coordinates: str, image_dir: Path | None) -> DatasetSpec:
+
+def named_dataset(  # noqa: PLR0913 - one per option
+    name: str,
+    catalog: Catalog,
+    *,
+    task: str,
+    coordinates: str,
+    image_dir: Path | None,
+    follow_links: bool = False,
+) -> DatasetSpec:
     """The dataset of a catalog name, or of a file with what the options say of it."""
+    spec = _named(name, catalog, task, coordinates, image_dir)
+    return spec.model_copy(update={"follow_links": True}) if follow_links else spec
+
+
+def _named(name: str, catalog: Catalog, task: str, coordinates: str, image_dir: Path | None) -> DatasetSpec:
     named = name.partition("%")[0]
     if named.partition("@")[0] in catalog or not Path(name).is_file():
         return catalog[named]
@@ -53,6 +71,24 @@ def console_of(*, stderr: bool = False) -> Console:
     """The terminal; where the output is not one, lines are long enough to be searched."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+class LeftOut:
+    """Says on standard error which records are left out: the first of them, and in the end how many there are."""
+
+    def __init__(self, shown: int = 20) -> None:
+        self.count = 0
+        self._shown = shown
+
+    def __call__(self, problem: RecordProblem) -> None:
+        self.count += 1
+        if self.count <= self._shown:
+            typer.echo(f"left out: {problem}", err=True)
+
+    def say_how_many(self) -> None:
+        """The last line, where not every record got one of its own."""
+        if self.count > self._shown:
+            typer.echo(f"{self.count:,} records are left out; `robointer data check` lists all.", err=True)
 
 
 @contextmanager

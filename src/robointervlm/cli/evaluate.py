@@ -37,10 +37,15 @@ def predict(  # noqa: PLR0913 - one per flag
         str | None, typer.Option(help="What reports call it; the name of its run or folder if not given.")
     ] = None,
     family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
-    data: Annotated[str | None, typer.Option(help="An annotation file, or catalogued names such as a,b%30.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="An annotation file, catalogued names such as a,b%30,sim_*_val, or all.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What the questions of an annotation file ask for.")] = None,
     image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
     coordinates: Annotated[str | None, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = None,
+    follow_links: Annotated[
+        bool | None, typer.Option("--follow-links", help="Read pictures behind links that lead out of their folder.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
     batch_tokens: Annotated[
@@ -87,6 +92,7 @@ def predict(  # noqa: PLR0913 - one per flag
         "data.task": task,
         "data.image_dir": image_dir,
         "data.coordinates": coordinates,
+        "data.follow_links": follow_links,
         "run.dir": out,
         "batch_size": batch_size,
         "batch_tokens": batch_tokens,

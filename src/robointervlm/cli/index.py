@@ -13,6 +13,7 @@ from rich.table import Table
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
     Root,
     TaskOption,
@@ -25,6 +26,7 @@ from robointervlm.data.spec import Catalog
 
 if TYPE_CHECKING:
     from robointervlm.models.qwen2_5_vl import Section
+    from robointervlm.train.feed import Feed
     from robointervlm.train.measures import Measures
 
 
@@ -36,6 +38,7 @@ def index(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
     model: Annotated[
         Path | None, typer.Option("--model", help="Measure every sample for this checkpoint, too, as packing needs it.")
     ] = None,
@@ -52,14 +55,18 @@ def index(  # noqa: PLR0913 - one per option
     Example: `robointer data index sim_current_box_train --model runs/demo/model`
     """
     known = Catalog(*(catalog or ()))
-    specs = [named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir) for name in names]
+    specs = [
+        named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links)
+        for name in names
+    ]
     section = None if model is None else model_section(model, min_pixels, max_pixels)
     columns = ("dataset", "records", "unreadable", "tokens: median", "largest", "pictures and prefixes", "seconds")
     table = Table(*columns)
     for spec in specs:
         started = time.perf_counter()
         mixture = Mixture([spec], root=root, catalog=known)
-        measured = [] if section is None else _measured(measured_rows(mixture, section, crops=crops, workers=workers))
+        feed = None if section is None else feed_of(mixture, section, crops=crops)
+        measured = [] if feed is None else _measured(measured_rows(feed, workers=workers))
         cells = measured or ["-"] * 4
         table.add_row(spec.name, f"{len(mixture):,}", *cells, f"{time.perf_counter() - started:.1f}")
     console_of().print(table)
@@ -72,18 +79,24 @@ def model_section(model: Path, min_pixels: int | None = None, max_pixels: int | 
     return Section(path=str(model), min_pixels=min_pixels, max_pixels=max_pixels)
 
 
-def measured_rows(mixture: Mixture, section: Section, *, crops: bool = False, workers: int | None = None) -> Measures:
-    """What a checkpoint makes of each sample of the mixture's one dataset; those kept from before are read."""
+def feed_of(mixture: Mixture, section: Section, *, crops: bool = False) -> Feed:
+    """The samples of a mixture on their way to a checkpoint, as training feeds them."""
     from robointervlm.models.qwen2_5_vl.encoder import read_encoder
     from robointervlm.models.qwen2_5_vl.folder import read_config  # noqa: PLC0415 - torch takes seconds to import
     from robointervlm.train.feed import Feed
-    from robointervlm.train.measures import Work, cores, measures_of
     from robointervlm.train.recipe import AugmentSection
 
     augment = AugmentSection(crop_min=0.5 if crops else 1.0)
-    feed = Feed(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=0)
-    with progress_of(f"measuring {mixture.datasets[0].spec.name}") as advance:
-        return measures_of(feed, mixture.datasets[0], Work(workers or cores(), advance, check=True))
+    return Feed(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=0)
+
+
+def measured_rows(feed: Feed, *, workers: int | None = None) -> Measures:
+    """What a checkpoint makes of each sample of the feed's one dataset; those kept from before are read."""
+    from robointervlm.train.measures import Work, cores, measures_of  # noqa: PLC0415 - as above
+
+    dataset = feed.mixture.datasets[0]
+    with progress_of(f"measuring {dataset.spec.name}") as advance:
+        return measures_of(feed, dataset, Work(workers or cores(), advance, check=True))
 
 
 def _measured(rows: Measures) -> list[str]:

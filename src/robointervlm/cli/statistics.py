@@ -13,14 +13,16 @@ from rich.table import Table
 from robointervlm.cli.data_options import (
     Catalogs,
     CoordinatesOption,
+    FollowLinks,
     ImageDir,
+    LeftOut,
     Root,
     TaskOption,
     console_of,
     named_dataset,
     progress_of,
 )
-from robointervlm.cli.index import measured_rows, model_section
+from robointervlm.cli.index import feed_of, measured_rows, model_section
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.prepare.stats import Statistics, statistics_of
 from robointervlm.data.spec import Catalog, DatasetSpec
@@ -42,6 +44,7 @@ def stats(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
     model: Annotated[Path | None, typer.Option("--model", help="Count tokens, too, for this checkpoint.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
 ) -> None:
@@ -51,13 +54,19 @@ def stats(  # noqa: PLR0913 - one per option
     """
     known = Catalog(*(catalog or ()))
     datasets: list[dict[str, Any]] = []
+    left_out = LeftOut()
     for name in names:
-        spec = named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir)
+        spec = named_dataset(
+            name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links
+        )
         with progress_of(f"counting {spec.name}") as advance:
-            datasets.append(described(spec, statistics_of(spec, root, workers=workers, progress=advance)))
+            counted = statistics_of(spec, root, workers=workers, progress=advance, left_out=left_out)
+        datasets.append(described(spec, counted))
         if model is not None:
-            rows = measured_rows(Mixture([spec], root=root, catalog=known), model_section(model), workers=workers)
+            feed = feed_of(Mixture([spec], root=root, catalog=known), model_section(model))
+            rows = measured_rows(feed, workers=workers)
             datasets[-1]["tokens"] = _classes(rows["tokens"][rows["tokens"] > 0])
+    left_out.say_how_many()
     write_statistics(out, datasets)
     _print(datasets)
     typer.echo(f"{out} shows the plots, {out.with_suffix('.json')} holds the figures.")

@@ -8,7 +8,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from robointervlm.cli.data_options import Catalogs, CoordinatesOption, ImageDir, Root, TaskOption, named_dataset
+from robointervlm.cli.data_options import (
+    Catalogs,
+    CoordinatesOption,
+    FollowLinks,
+    ImageDir,
+    LeftOut,
+    Root,
+    TaskOption,
+    named_dataset,
+)
 from robointervlm.core.coordinates import Space
 from robointervlm.core.sample import Sample, written_question
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
@@ -28,27 +37,31 @@ def view(  # noqa: PLR0913 - one per option
     task: TaskOption = "",
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write a page of samples with their boxes, points and trajectories drawn over the pictures.
 
     Example: `robointer data view sim_current_box_train -n 20 --out samples.html`
     """
     known = Catalog(*(catalog or ()))
-    shown = []
+    shown, left_out = [], LeftOut()
     for name in names:
-        spec = named_dataset(name, known, task=task, coordinates=coordinates, image_dir=image_dir)
-        shown.append((spec.name, _cards(Annotations(spec, root), count)))
+        spec = named_dataset(
+            name, known, task=task, coordinates=coordinates, image_dir=image_dir, follow_links=follow_links
+        )
+        shown.append((spec.name, _cards(Annotations(spec, root), count, left_out)))
+    left_out.say_how_many()
     write_atomically(out, samples_page(shown))
     typer.echo(f"{out}: {sum(len(cards) for _, cards in shown)} samples")
 
 
-def _cards(annotations: Annotations, count: int) -> list[SampleCard]:
+def _cards(annotations: Annotations, count: int, left_out: LeftOut) -> list[SampleCard]:
     cards = []
     for index in np.linspace(0, len(annotations) - 1, min(count, len(annotations)), dtype=int).tolist():
         try:
             sample = annotations[index]
         except (RecordError, RefusedRecordError) as error:
-            typer.echo(f"left out: {error}", err=True)
+            left_out(error.problem)
             continue
         cards.append(sample_card(sample, conversation_text(sample)))
     return cards

@@ -15,12 +15,14 @@ IMAGE_MARKER = "<image>"
 class ImageRef:
     """Where a picture is. `size` is what the annotation says of it, None if nothing (then the file is asked).
 
-    `root` with `path` is a file, also inside a zip archive on the way, or `path` is an `EpisodeFrame` written out.
+    `root` with `path` is a file, also inside a zip archive on the way, or `path` is an `EpisodeFrame` written out. With
+    `follow_links`, symbolic links on the way may lead out of `root`; the path itself may not.
     """
 
     root: Path
     path: str
     size: ImageSize | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import json
 import mmap
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from robointervlm.data.spans import line_spans, list_spans, object_spans, refuse
 
 _BOM = b"\xef\xbb\xbf"
 _INK = re.compile(rb"[^ \t\r\n]")
+# The end of a longer first line is not looked for in what may be a list of gigabytes on one line.
+_LONGEST_LINE = 1 << 20
+# What a terminal obeys instead of showing it, and halves of surrogate pairs, which no file can hold.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # A smaller file is walked in a fifth of a second; a larger one once, and what was found is kept.
 STORE_FROM_BYTES = 16_000_000
 Layout = Literal["list", "object", "lines"]
@@ -29,11 +34,22 @@ Layout = Literal["list", "object", "lines"]
 _decoded = json.JSONDecoder(parse_constant=refuse_constant).decode
 
 
+def printable(text: str) -> str:
+    """The text on one line that any terminal shows and any file takes; what else is in it as Python escapes it."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def is_finite_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number that a float can hold."""
+    # Compared instead of converted: an integer may have thousands of digits.
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]
+
+
 @dataclass(frozen=True)
 class RecordProblem:
     """What is wrong with one record. `record` counts from 0; `line` from 1, where the file has one record a line.
 
-    A `record` of -1 is the file as a whole.
+    A `record` of -1 is the file as a whole. What it quotes of the record is made `printable`.
     """
 
     file: Path
@@ -43,6 +59,10 @@ class RecordProblem:
     id: str = ""
     line: int | None = None
     severity: Literal["error", "warning"] = "error"
+
+    def __post_init__(self) -> None:
+        for name in ("field", "reason", "id"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def place(self) -> str:
@@ -181,25 +201,38 @@ def _layout(path: Path, content: mmap.mmap) -> tuple[Layout, int]:
     ink = _INK.search(content, begin)
     begin = ink.start() if ink else len(content)
     first = content[begin : begin + 1]
-    if first == b"[":
-        return "list", begin
-    if first == b"{":
-        return _object_or_lines(content, begin), begin
+    if _one_a_line(content, begin):
+        return "lines", begin
+    if first in {b"[", b"{"}:
+        return "list" if first == b"[" else "object", begin
     found = f"starts with {content[begin : begin + 20]!r}" if first else "is empty"
     raise DataError(f"annotation file {path} {found}; it is neither JSON nor JSONL.")
 
 
-def _object_or_lines(content: mmap.mmap, begin: int) -> Layout:
-    end = content.find(b"\n", begin)
-    if end < 0 or _INK.search(content, end) is None:
-        return "object"
-    line = content[begin:end]
+def _one_a_line(content: mmap.mmap, begin: int) -> bool:
+    """Whether the file has one record a line; its first line may be damaged."""
+    end = content.find(b"\n", begin, begin + _LONGEST_LINE if content[begin : begin + 1] == b"[" else len(content))
+    following = _INK.search(content, end) if end >= 0 else None
+    if following is None:
+        return False
+    first = content[begin:end].rstrip()
+    if isinstance(_json(first), dict | list):
+        return True
+    # A first line that opens and closes an object is a damaged record; one that only opens it is indented JSON, unless
+    # other lines are records.
+    if first.startswith(b"{") and first.endswith(b"}"):
+        return True
+    second = content[following.start() : following.start() + _LONGEST_LINE].partition(b"\n")[0]
+    last = content[max(begin, len(content) - _LONGEST_LINE) :].rstrip().rpartition(b"\n")[2]
+    return isinstance(_json(second), dict) and isinstance(_json(last), dict)
+
+
+def _json(line: bytes) -> object:
+    """The value of a line; None if it is no JSON."""
     try:
-        json.loads(line)
+        return json.loads(line)
     except _BAD_JSON:
-        # A first line that opens and closes an object is a damaged record; one that only opens it is indented JSON.
-        return "lines" if line.rstrip().endswith(b"}") else "object"
-    return "lines"
+        return None
 
 
 _BAD_JSON = (ValueError, RecursionError)  # ValueError: bad JSON, bad UTF-8, an integer of thousands of digits

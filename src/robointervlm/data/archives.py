@@ -297,7 +297,8 @@ def split_at_archive(root: Path, path: str) -> tuple[str, str] | None:
     parts = path.split("/")
     for count in range(1, len(parts)):
         outer = "/".join(parts[:count])
-        if is_archive(Path(parts[count - 1])) and (root / outer).is_file():
+        # `Path.is_file` raises for a name that is too long.
+        if is_archive(Path(parts[count - 1])) and os.path.isfile(root / outer):  # noqa: PTH113
             return outer, "/".join(parts[count:])
     return None
 

@@ -101,7 +101,10 @@ def _keys(meta: Path, *version: int) -> Mapping[str, list[bytes]]:
     """The keys of each camera's frames."""
     if version[1] > MAX_BYTES:
         raise DataError(f"{meta} has {version[1] / 1e6:.0f} MB; {MAX_BYTES // 10**6} are read.")
-    content = read_pickle(meta.read_bytes(), str(meta))
+    try:
+        content = read_pickle(meta.read_bytes(), str(meta))
+    except OSError as error:
+        raise DataError(f"episode file {meta} cannot be read: {error.strerror}.") from error
     cameras = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(cameras, dict):
         raise DataError(f"{meta} has no dictionary 'keys' of cameras.")

@@ -34,6 +34,8 @@ MAX_BYTES = 50_000_000
 MAX_PIXELS = 50_000_000
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file|javascript):", re.IGNORECASE)
+# NUL, and halves of surrogate pairs but those that Python stands for single bytes with.
+_NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 # What a damaged or hostile file makes Pillow raise; everything else is a bug of ours and shows as one.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, OverflowError)
 
@@ -41,18 +43,30 @@ _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, st
 def locate(ref: ImageRef) -> Path:
     """The picture's file, certainly inside its root, symbolic links followed; it may be missing.
 
-    Raises `RefusedError` for an address, a path that leads out of the root, or one that is no path at all.
+    With `follow_links` a link may lead out of the root, but the path as it is written may not. Raises `RefusedError`
+    for an address, a path that leads out of the root, or one that is no path at all.
     """
     path = ref.path
-    if not path or "\0" in path or len(path) > 4096:
-        raise RefusedError(f"picture path {path[:80]!r} is empty, too long, or holds a NUL.")
+    if not path or _NO_PATH.search(path) or len(path) > 4096:
+        raise RefusedError(f"picture path {path[:80]!r} is empty, too long, or holds a NUL or half of a character.")
     if _ADDRESS.match(path):
         raise RefusedError(f"picture '{path[:200]}' is an address; only files under {ref.root} are read.")
     root = os.path.realpath(ref.root)
-    real = os.path.realpath(os.path.join(root, path))  # noqa: PTH118 - Path would normalise what is to be checked
-    if os.path.commonpath((root, real)) != root:
-        raise RefusedError(f"picture '{path}' leads outside its folder {ref.root}; only files under it are read.")
-    return Path(real)
+    # Path would not resolve `..` here, nor normalise what is to be checked.
+    written = os.path.normpath(os.path.join(root, path))  # noqa: PTH118
+    inside = os.path.commonpath((root, written)) == root
+    if ref.follow_links and inside:
+        # Of the path without its `..`: behind a link, that would be another folder.
+        return Path(os.path.realpath(written))
+    real = os.path.realpath(os.path.join(root, path))  # noqa: PTH118
+    if os.path.commonpath((root, real)) == root:
+        return Path(real)
+    if inside:
+        raise RefusedError(
+            f"picture '{path}' leads outside its folder {ref.root}, through a symbolic link; to allow that, declare "
+            "follow_links: --follow-links, `follow_links: true` in the catalog entry, or data.follow_links=true."
+        )
+    raise RefusedError(f"picture '{path}' leads outside its folder {ref.root}; only files under it are read.")
 
 
 def size(ref: ImageRef) -> ImageSize:

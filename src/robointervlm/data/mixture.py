@@ -7,6 +7,7 @@ the other datasets or the moment. A smaller percentage takes a part of what a la
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import logging
 import math
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.sample import Sample
 from robointervlm.data.records import Annotations
-from robointervlm.data.spec import Catalog, DatasetSpec
+from robointervlm.data.spec import ROOT_VARIABLE, Catalog, DatasetSpec, Split, data_root
 
 logger = logging.getLogger(__name__)
 
@@ -118,20 +119,25 @@ class _Part:
 class Mixture(Sequence[Sample]):
     """The samples of several datasets, taken in proportion; the same sequence for the same seed, everywhere.
 
-    `entries` may also be datasets that are in no catalog; these come first. Reading a wrong record raises
-    `RecordError`, as `Annotations` does. Can be pickled, for data-loader workers.
+    `entries` may also be datasets that are in no catalog; these come first. `split` is what `all` and patterns such as
+    `sim_*` stand for: the training sets, or those to evaluate on. `follow_links` declares that of every dataset.
+    Reading a wrong record raises `RecordError`, as `Annotations` does. Can be pickled, for data-loader workers.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first by name
         self,
         entries: str | Sequence[str | DatasetSpec],
         *,
         seed: int = 0,
         root: Path | None = None,
         catalog: Catalog | None = None,
+        split: Literal["train", "val"] = "train",
+        follow_links: bool = False,
     ) -> None:
         self.seed = seed
-        self._parts = [_part(spec, percent, root, seed) for spec, percent in _resolved(entries, catalog, root)]
+        found = _resolved(entries, catalog, root, split)
+        declared = {"follow_links": True} if follow_links else {}
+        self._parts = [_part(spec.model_copy(update=declared), percent, root, seed) for spec, percent in found]
         self._ends = list(accumulate(len(part.positions) for part in self._parts))
 
     def __len__(self) -> int:
@@ -178,31 +184,64 @@ class Mixture(Sequence[Sample]):
 
 
 def _resolved(
-    entries: str | Sequence[str | DatasetSpec], catalog: Catalog | None, root: Path | None
+    entries: str | Sequence[str | DatasetSpec], catalog: Catalog | None, root: Path | None, split: Split
 ) -> list[tuple[DatasetSpec, float]]:
     if isinstance(entries, str):
         entries = [entries]
     if any(isinstance(entry, DatasetSpec) for entry in entries):
         given = [(entry, 100.0) for entry in entries if isinstance(entry, DatasetSpec)]
         names = [entry for entry in entries if isinstance(entry, str)]
-        return given + (_resolved(names, catalog, root) if names else [])
+        return given + (_resolved(names, catalog, root, split) if names else [])
     parsed = parse_entries([entry for entry in entries if isinstance(entry, str)])
     catalog = catalog if catalog is not None else Catalog()
-    if parsed[0].name == ALL and ALL not in catalog:
-        return [(spec, parsed[0].percent) for spec in _on_disk(catalog, root)]
-    found = {catalog[name].name: (catalog[name], percent) for name, percent in parsed}
-    if len(found) < len(parsed):
-        raise RecipeError(f"the mixture names a dataset and its alias: {', '.join(name for name, _ in parsed)}.")
+    found: dict[str, tuple[DatasetSpec, float]] = {}
+    for name, percent in parsed:
+        is_pattern = (name == ALL and ALL not in catalog) or any(mark in name for mark in "*?[")
+        for spec in _at_hand(name, catalog, root, split) if is_pattern else [catalog[name]]:
+            if spec.name in found:
+                raise RecipeError(
+                    f"the mixture names '{spec.name}' twice, a dataset and its alias or a pattern that takes it, too: "
+                    f"{', '.join(entry.name for entry in parsed)}."
+                )
+            found[spec.name] = spec, percent
     return list(found.values())
 
 
-def _on_disk(catalog: Catalog, root: Path | None) -> list[DatasetSpec]:
-    """Every training dataset of the catalog whose annotation file exists."""
-    training = [spec for spec in catalog.values() if spec.split == "train"]
-    found = [spec for spec in training if any(path.is_file() for path in spec.candidates(root))]
+def _splits(pattern: str, split: Split) -> tuple[str, ...]:
+    """The splits whose datasets a pattern takes: that of its own ending, else those of what the mixture is for."""
+    ending = pattern.rpartition("_")[2]
+    if ending in get_args(Split):
+        return (ending,)
+    return (split,) if pattern == ALL or split == "train" else ("val", "test")
+
+
+def _at_hand(pattern: str, catalog: Catalog, root: Path | None, split: Split) -> list[DatasetSpec]:
+    """Every dataset of the catalog that `all` or a pattern stands for and whose annotation file exists."""
+    base, at, coordinates = pattern.partition("@")
+    splits = _splits(base, split)
+    kind = (
+        "training" if splits == ("train",) else " and ".join({"val": "validation"}.get(each, each) for each in splits)
+    )
+    named = [spec for spec in catalog.values() if base == ALL or fnmatch.fnmatchcase(spec.name, base)]
+    wanted = [spec for spec in named if spec.split in splits]
+    if not wanted:
+        others = (
+            f"; it takes {len(named)} others, such as {named[0].name}: end it in _{named[0].split}" if named else ""
+        )
+        raise RecipeError(f"the pattern '{pattern}' takes no {kind} dataset of the catalog{others}.")
+    wanted = [spec.in_format(coordinates) for spec in wanted] if at else wanted
+    found = [spec for spec in wanted if spec.is_there(root)]
+    missing = [spec.name for spec in wanted if not spec.is_there(root)]
+    place = f"the data root {data_root(root)}" if data_root(root) else f"a data root, and none is set ({ROOT_VARIABLE})"
     if not found:
-        raise DataError("'all' found no dataset: none of the catalog's training files is under the data root.")
-    logger.info("'all' takes the %d of %d training datasets that are on disk", len(found), len(training))
+        raise DataError(
+            f"'{pattern}' found no dataset: none of the {len(missing)} {kind} files is under {place}: "
+            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}. `robointer data list` shows where each is."
+        )
+    names = ", ".join(spec.name for spec in found)
+    logger.info("'%s' takes the %d of %d %s datasets at hand: %s", pattern, len(found), len(wanted), kind, names)
+    if missing:
+        logger.info("'%s': not under %s: %s", pattern, place, ", ".join(missing))
     return found
 
 

@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -47,6 +47,9 @@ _READ_FIELDS = frozenset(
     + _ANSWER_FIELDS
     + (third_party.MASK,)
 )
+# What values do that no reader expects, such as a number that no float can hold.
+_WRONG_VALUES = (DataError, ArithmeticError, ValueError)
+_HALF = re.compile("[\ud800-\udfff]")
 # What a tokenizer of the Qwen family reads as a command rather than as text.
 _SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z_0-9]{1,40}\|>")
 
@@ -112,14 +115,30 @@ class Annotations(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = self._position(index)
-        record = self.file[index]
+        with self.naming(index):
+            return read_record(self.raw(index), self.spec, self.task, self.image_root, self._position(index))
+
+    @contextmanager
+    def naming(self, index: int) -> Iterator[None]:
+        """Raises whatever is found wrong with the record of a sample as an error that names it.
+
+        This is the boundary at which one record's failure becomes a value that can be counted.
+        """
         try:
-            return read_record(record, self.spec, self.task, self.image_root, index)
-        except FieldError as error:
-            raise RecordError(self.file.problem(index, error.field, error.reason, _name(record))) from error
+            yield
+        except (RecordError, RefusedRecordError):
+            raise
         except RefusedError as error:
-            raise RefusedRecordError(self.file.problem(index, "images", str(error), _name(record))) from error
+            raise RefusedRecordError(self._problem(index, "images", str(error))) from error
+        except FieldError as error:
+            raise RecordError(self._problem(index, error.field, error.reason)) from error
+        except RecursionError as error:
+            raise RecordError(self._problem(index, "", "is nested too deeply")) from error
+        except _WRONG_VALUES as error:
+            raise RecordError(self._problem(index, "", str(error))) from error
+
+    def _problem(self, index: int, field: str, reason: str) -> RecordProblem:
+        return self.problem(index, field, reason, _name(self.raw(index)))
 
     def raw(self, index: int) -> Any:
         """The record of a sample as JSON gives it."""
@@ -149,6 +168,8 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     """
     if not isinstance(record, dict):
         raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
+    _refuse_half_characters(record)
+    name = _id(record)
     task = _task_of(record, task)
     if record.get("video") or record.get("videos"):
         raise FieldError(
@@ -162,7 +183,7 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     space = _space(spec, sizes)
     notes: tuple[str, ...] = ()
     if third_party.MASK in record:
-        region = third_party.region_of(record, image_root, sizes.stored)
+        region = third_party.region_of(record, image_root, sizes.stored, follow_links=spec.follow_links)
         turns = [Turn(_question(questions[0], task, space), region)]
     else:
         turns = []
@@ -173,14 +194,14 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     if conversation.system:
         extra["system"] = conversation.system
     return Sample(
-        id=_name(record) or _generated_name(record, index),
+        id=name or _generated_name(record, index),
         task=task.name,
         dataset=spec.name,
         images=references,
         turns=tuple(turns),
         size=sizes.stored,
         raw_answer=conversation.answers[-1],
-        episode=str(record.get("episode", "")),
+        episode=_episode(record),
         extra=extra,
         notes=notes,
     )
@@ -191,10 +212,46 @@ def _task_of(record: Mapping[str, object], task: Task) -> Task:
     return task if named is None else task_named(named)
 
 
+def _refuse_half_characters(record: Mapping[str, Any]) -> None:
+    """Raises `FieldError` for half of a surrogate pair anywhere: JSON can write it, but nothing that is made of it."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        field = next(place for place, text in _texts(record, "") if _HALF.search(text))
+        raise FieldError(field, "holds half of a surrogate pair, which is no character") from None
+
+
+def _texts(value: object, place: str) -> Iterator[tuple[str, str]]:
+    """Every text in a JSON value, keys included, and where it is."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _texts(each, f"{place}[{number}]")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            below = f"{place}.{key}" if place else key
+            yield below, key
+            yield from _texts(each, below)
+
+
+def _id(record: Mapping[str, Any]) -> str:
+    """The record's own id as text; empty if it has none. Raises `FieldError` for one that is no name."""
+    value = record.get("id")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+        raise FieldError("id", f"is {_kind(value)}; a text or a number is expected")
+    return _name(record)
+
+
 def _name(record: object) -> str:
-    """The record's own id as text; empty if it has none."""
+    """The record's own id as text; empty if it has none that is a name."""
     name = record.get("id") if isinstance(record, dict) else None
-    return str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else ""
+    return str(name) if isinstance(name, str | int | float) and not isinstance(name, bool) else ""
+
+
+def _episode(record: Mapping[str, Any]) -> str:
+    value = record.get("episode")
+    return "" if value is None else str(value)
 
 
 def _generated_name(record: Mapping[str, object], index: int) -> str:
@@ -267,8 +324,6 @@ def _text(field: str, value: object) -> str:
         raise FieldError(field, f"is {_kind(value)}; text is expected")
     if "<|" in value and (token := _SPECIAL_TOKEN.search(value)):
         raise FieldError(field, f"holds the special token {token[0]}, which a model would obey instead of read")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise FieldError(field, "holds half of a surrogate pair, which is no character")
     return value
 
 
@@ -286,8 +341,8 @@ def pictures_of(record: Mapping[str, Any], spec: DatasetSpec, root: Path) -> tup
             raise FieldError(given[0], f"holds {path!r}; the path of a picture is expected")
     if spec.strip_prefix or spec.episodes:
         paths = [_placed(record, given[0], path, spec) for path in paths]
-    first = [ImageRef(root, path, _declared_size(record, spec)) for path in paths[:1]]
-    return (*first, *[ImageRef(root, path) for path in paths[1:]])
+    sizes = [_declared_size(record, spec), *[None] * len(paths)]
+    return tuple(ImageRef(root, path, size, spec.follow_links) for path, size in zip(paths, sizes, strict=False))
 
 
 def _placed(record: Mapping[str, Any], field: str, path: str, spec: DatasetSpec) -> str:
@@ -305,13 +360,13 @@ def _stripped(field: str, path: str, prefix: str) -> str:
 
 def _declared_size(record: Mapping[str, Any], spec: DatasetSpec) -> ImageSize | None:
     for fields in _SIZE_FIELDS:
-        found = _two_sizes(record, fields)
+        found = two_sizes(record, fields)
         if found is not None:
             return found
     return ImageSize(*spec.image_size) if spec.image_size else None
 
 
-def _two_sizes(record: Mapping[str, Any], fields: tuple[str, str]) -> ImageSize | None:
+def two_sizes(record: Mapping[str, Any], fields: tuple[str, str]) -> ImageSize | None:
     """Width and height from two fields that are there together or not at all."""
     width, height = fields
     if record.get(width) is None and record.get(height) is None:
@@ -346,7 +401,7 @@ def _sizes(record: Mapping[str, Any], spec: DatasetSpec, references: tuple[Image
             raise FieldError("images", f"the record does not say w and h, and {error}") from error
     processed = None
     if spec.format is CoordinateFormat.RESIZED:
-        processed = _two_sizes(record, ("new_w", "new_h"))
+        processed = two_sizes(record, ("new_w", "new_h"))
         if processed is None and spec.resize_limits:
             processed = smart_resize(stored, min_pixels=spec.resize_limits[0], max_pixels=spec.resize_limits[1])
     return _Sizes(stored, processed)
@@ -365,7 +420,12 @@ def _space(spec: DatasetSpec, sizes: _Sizes) -> Space | None:
 
 def _answer(text: str, task: Task, space: Space | None) -> tuple[Answer, tuple[str, ...]]:
     """The answer, and the notes of its reading."""
-    reading = task.reading(text, space)
+    try:
+        reading = task.reading(text, space)
+    except DataError as error:
+        if space is not None:
+            raise
+        raise FieldError("images", f"is missing: {error}") from error
     if isinstance(reading.answer, Unparsed):
         raise FieldError("answer", f"{text[:80]!r} is not read as {task.name}: {reading.answer.reason}")
     return reading.answer, reading.notes

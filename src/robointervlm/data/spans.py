@@ -1,14 +1,14 @@
 """Where each record of an annotation file begins and ends, in bytes; found with constant memory.
 
 JSON is read by Python's own parser, a window of the file at a time, so that strings with braces, escapes and nesting
-are what they are for `json.loads`, and a list is known to be valid JSON once it has been walked. The window is decoded
-as Latin-1, in which a character is a byte and the structure of UTF-8 JSON is the same; that it is UTF-8 is checked as
-well.
+are what they are for `json.loads`, and the structure of a list is known to be right once it has been walked. What only
+one value has wrong is passed over here, and found when that record is read: NaN, a number of thousands of digits,
+nesting without end, bytes that are not UTF-8. The window is decoded as Latin-1, in which a character is a byte and the
+structure of UTF-8 JSON is the same.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from array import array
@@ -27,6 +27,8 @@ _RECORD_KEYS = frozenset(
     + ("id", "question_id", "sample_id", "doc_id", "pred", "prediction", "response", "gt", "gt_bbox", "doc")
 )
 _WHITE = re.compile(r"[ \t\r\n]*")
+# A bracket, a text, in which brackets mean nothing, or the beginning of a text that is cut off.
+_BRACKET = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*"|"', re.DOTALL)
 # A value cut off by the end of the window fails within the last characters of it: the longest, \uXXXX\uXXXX, has 12.
 _NEAR_END = 16
 
@@ -103,8 +105,7 @@ class _Window:
         self._text = ""
         self._at = 0
         self._ended = False
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._decoder = json.JSONDecoder(parse_constant=refuse_constant)
+        self._decoder = json.JSONDecoder(parse_constant=str, parse_int=float)  # no number is refused
         file.seek(begin)
 
     @property
@@ -139,10 +140,13 @@ class _Window:
                 cut_off = error.pos >= len(self._text) - _NEAR_END or error.msg.startswith("Unterminated string")
                 if self._ended or not cut_off:
                     self.fail(error.msg, error.pos)
-            except ValueError as error:
-                self.fail(str(error), self._at)
             except RecursionError:
-                self.fail("it is nested too deeply", self._at)
+                behind = _end_of_nested(self._text, self._at)
+                if behind is not None:
+                    start, opening, self._at = self.byte, self._text[self._at], behind
+                    return ({} if opening == "{" else []), start, self.byte
+                if self._ended:
+                    self.fail("it is nested too deeply", self._at)
             else:
                 # A number at the end of the window may go on behind it.
                 if self._ended or end < len(self._text) - _NEAR_END:
@@ -163,35 +167,46 @@ class _Window:
         """Read on. What lies behind is dropped; a value too long for the window doubles it."""
         rest = self._text[self._at :]
         chunk = self._file.read(max(CHUNK, len(rest)))
-        try:
-            self._utf8.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            self._start, self._text, self._at = self.byte, rest, len(rest)
-            self.fail(f"it is not UTF-8: {error.reason}")
         self._start, self._text, self._at = self.byte, rest + chunk.decode("latin-1"), 0
         self._ended = not chunk
 
 
-def _walk_list(window: _Window, found: array[int]) -> bool:
-    """Note the place of every value of the list that begins here; whether all of them are objects."""
+def _end_of_nested(text: str, begin: int) -> int | None:
+    """Where the list or object ends that begins here, by its brackets alone; None if the text ends before it."""
+    depth = 0
+    for found in _BRACKET.finditer(text, begin):
+        if found[0] == '"':
+            return None
+        depth += 1 if found[0] in "[{" else -1 if found[0] in "]}" else 0
+        if depth == 0:
+            return found.end()
+    return None
+
+
+def _walk_list(window: _Window, found: array[int]) -> int:
+    """Note the place of every value of the list that begins here; how many of them are no objects."""
+    others = 0
     window.took("[")
     if window.took("]"):
-        return True
-    objects = True
+        return others
     while True:
         value, start, end = window.value()
         found.extend((start, end))
-        objects = objects and isinstance(value, dict)
+        others += not isinstance(value, dict)
         if window.took("]"):
-            return objects
+            return others
         if not window.took(","):
             window.fail("Expecting ',' delimiter")
 
 
 def _walk_object(window: _Window) -> tuple[list[str], dict[str, array[int]]]:
-    """The keys of the object that begins here, and its lists that hold objects only, by key."""
+    """The keys of the object that begins here, and its lists of objects, by key.
+
+    Where none holds objects only, what is no object in a list of most of them is a wrong record.
+    """
     keys: dict[str, None] = {}
     lists: dict[str, array[int]] = {}
+    mixed: dict[str, array[int]] = {}
     window.took("{")
     if window.took("}"):
         return [], {}
@@ -203,14 +218,18 @@ def _walk_object(window: _Window) -> tuple[list[str], dict[str, array[int]]]:
             window.fail("Expecting ':' delimiter")
         keys[key] = None
         lists.pop(key, None)
+        mixed.pop(key, None)
         if window.peek() == "[":
             places = array("q")
-            if _walk_list(window, places):
+            others = _walk_list(window, places)
+            if not others:
                 lists[key] = places
+            elif others < len(places) / 4:  # of two numbers for each value: half of them
+                mixed[key] = places
         else:
             window.value()
         if window.took("}"):
-            return list(keys), lists
+            return list(keys), lists or mixed
         if not window.took(","):
             window.fail("Expecting ',' delimiter")
 

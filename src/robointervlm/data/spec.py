@@ -46,6 +46,8 @@ class DatasetSpec(BaseModel):
     Attributes:
         annotations: the annotation file, or several candidates of which the first that exists is read.
         images: the folder, or zip archive, that the picture paths of the records are relative to.
+        follow_links: whether symbolic links below `images` may lead out of it, as where a folder of pictures is linked
+            from another disk; without it such pictures are refused, because the file's author could name any file.
         strip_prefix: a leading part of the picture paths that is not there on disk, such as `demo/images/`.
         episodes: the folder, below `images`, of LMDB episodes that pictures named `…/episode#index` are frames of;
             records with `is_local` name files all the same.
@@ -68,6 +70,7 @@ class DatasetSpec(BaseModel):
     task: str
     annotations: tuple[str, ...] = Field(min_length=1)
     images: str = "."
+    follow_links: bool = False
     strip_prefix: str = ""
     episodes: str = ""
     camera: str = DEFAULT_CAMERA
@@ -118,6 +121,13 @@ class DatasetSpec(BaseModel):
             f"Set {ROOT_VARIABLE} (or data.root=) to the folder that holds it."
         )
 
+    def is_there(self, root: Path | None) -> bool:
+        """Whether an annotation file of it exists; false also where no data root is known."""
+        known = self.root is not None or data_root(root) is not None
+        return (known or all(Path(path).is_absolute() for path in self.annotations)) and any(
+            path.is_file() for path in self.candidates(root)
+        )
+
     def image_root(self, root: Path | None) -> Path:
         """The folder that picture paths are relative to."""
         return self._under(root, self.images)
@@ -152,14 +162,25 @@ def data_root(explicit: Path | None = None) -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-def spec_of_file(
-    file: Path, *, task: str, images: Path | None = None, coordinates: Coordinates = "pixel", name: str = ""
+def spec_of_file(  # noqa: PLR0913 - all but the first by name
+    file: Path,
+    *,
+    task: str,
+    images: Path | None = None,
+    coordinates: Coordinates = "pixel",
+    name: str = "",
+    follow_links: bool = False,
 ) -> DatasetSpec:
     """A dataset that is in no catalog: one annotation file, its pictures relative to `images` or to its own folder."""
     file = file.absolute()
     folder = (images or file.parent).absolute()
     return DatasetSpec(
-        name=name or file.stem, task=task, annotations=(str(file),), images=str(folder), coordinates=coordinates
+        name=name or file.stem,
+        task=task,
+        annotations=(str(file),),
+        images=str(folder),
+        coordinates=coordinates,
+        follow_links=follow_links,
     )
 
 

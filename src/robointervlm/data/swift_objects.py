@@ -9,7 +9,6 @@ Source: its documentation of custom datasets, and what version 4.6.0 does with t
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from robointervlm.core.answer import Answer, Box, Points, Trajectory
 from robointervlm.core.coordinates import CoordinateFormat, Point, Space
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.sample import Question
-from robointervlm.data.annotations import FieldError
+from robointervlm.data.annotations import FieldError, is_finite_number
 
 OBJECTS = "objects"
 BOX, NAME = "<bbox>", "<ref-object>"
@@ -61,7 +60,7 @@ def _refuse_other_format(objects: Mapping[str, Any], declared: CoordinateFormat)
             f"{OBJECTS}.bbox_type",
             f"is {kind}, whose numbers are in '{_FORMATS[kind].value}' format; the dataset declares '{declared.value}'",
         )
-    if any(objects.get("image_id") or ()):
+    if any(_listed(objects, "image_id")):
         raise FieldError(f"{OBJECTS}.image_id", "names another picture than the first; places are those of the first")
 
 
@@ -80,8 +79,7 @@ def _names(objects: Mapping[str, Any]) -> list[str]:
 
 
 def _written(box: object) -> str:
-    numbers = isinstance(box, list) and all(type(value) in (int, float) and math.isfinite(value) for value in box)
-    if not isinstance(box, list) or not numbers or len(box) not in {2, 4}:
+    if not isinstance(box, list) or not all(map(is_finite_number, box)) or len(box) not in {2, 4}:
         raise FieldError(f"{OBJECTS}.bbox", f"holds {box!r:.60}; two or four numbers are expected")
     return json.dumps([_shortest(value) for value in box])
 

@@ -8,7 +8,6 @@ the entry does not declare is not read.
 from __future__ import annotations
 
 import json
-import math
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
-from robointervlm.data.annotations import FieldError
+from robointervlm.data.annotations import FieldError, is_finite_number
 from robointervlm.data.spec import DatasetSpec
 
 MASK = "reference_mask"
@@ -106,7 +105,7 @@ def _slashed(paths: Any) -> Any:
 def corners_of(numbers: object, convention: str) -> tuple[float, float, float, float] | None:
     """x1, y1, x2, y2 of four numbers meant as `xywh` or `xyxy`; None if they are not four finite numbers."""
     flat = _flat(numbers)
-    if len(flat) != 4 or not all(_is_number(value) for value in flat):
+    if len(flat) != 4 or not all(is_finite_number(value) for value in flat):
         return None
     first, second, third, fourth = (float(value) for value in flat)
     if convention == "xywh":
@@ -125,10 +124,6 @@ def _flat(numbers: object) -> list[Any]:
     return [value for item in numbers for value in (item if isinstance(item, list) else [item])]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _corners(numbers: object, spec: DatasetSpec) -> str:
     corners = corners_of(numbers, spec.box)
     if corners is None:
@@ -141,7 +136,7 @@ def _described(mask: object) -> str:
     return mask if isinstance(mask, str) else "a mask"
 
 
-def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None) -> Region:
+def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None, *, follow_links: bool = False) -> Region:
     """The region of a renamed record's mask, of the size of its picture.
 
     A mask is the path of a picture (under `root`, as the other pictures), polygons `[[x, y, x, y, …], …]`, or
@@ -149,9 +144,13 @@ def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None) -> 
     """
     if size is None:
         raise FieldError("images", "names no picture, and a mask is a place in one")
+    if size.width * size.height > images.MAX_PIXELS:
+        raise FieldError(
+            "w", f"says {size.width}x{size.height}; the limit is {images.MAX_PIXELS // 10**6} million pixels"
+        )
     mask = record[MASK]
     if isinstance(mask, str):
-        region = _of_picture(_slashed(mask), root)
+        region = _of_picture(ImageRef(root, _slashed(mask), follow_links=follow_links))
     elif isinstance(mask, list):
         region = _of_polygons(mask, size)
     elif isinstance(mask, dict):
@@ -166,9 +165,9 @@ def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None) -> 
     return region
 
 
-def _of_picture(path: str, root: Path) -> Region:
+def _of_picture(reference: ImageRef) -> Region:
     try:
-        picture = images.load(ImageRef(root, path))
+        picture = images.load(reference)
     except DataError as error:
         raise FieldError("mask", str(error)) from error
     return Region.of_mask(picture.max(axis=2) > _WHITE)
@@ -179,10 +178,15 @@ def _of_polygons(polygons: list[Any], size: ImageSize) -> Region:
     draw = ImageDraw.Draw(image)
     for polygon in polygons if polygons and isinstance(polygons[0], list) else [polygons]:
         flat = _flat(polygon)
-        if len(flat) < 6 or len(flat) % 2 or not all(_is_number(value) for value in flat):
+        if len(flat) < 6 or len(flat) % 2 or not all(_is_place(value) for value in flat):
             raise FieldError("mask", f"holds {polygon!r:.80}; a polygon is three points x, y or more")
         draw.polygon([float(value) for value in flat], fill=1)
     return Region.of_mask(np.asarray(image))
+
+
+def _is_place(value: object) -> bool:
+    # Pillow walks along every pixel of an edge, also outside the picture.
+    return is_finite_number(value) and abs(value) <= 10 * images.MAX_PIXELS
 
 
 def _of_runs(mask: dict[str, Any]) -> Region:
@@ -204,4 +208,4 @@ def _adds_up(counts: list[Any], height: object, width: object) -> bool:
         return False
     assert isinstance(height, int)
     assert isinstance(width, int)
-    return min(height, width) > 0 and sum(counts) == height * width
+    return min(height, width) > 0 and sum(counts) == height * width <= images.MAX_PIXELS

@@ -150,7 +150,7 @@ def _not_asked(question: Unreadable, task: Task) -> Asked:
         answer=None,
         raw_answer="",
     )
-    return Asked(requested, task, (), (), None, Decoding(), Problem("input_error", question.reason))
+    return Asked(requested, task, (), (), None, Decoding(), Problem(question.status, question.reason))
 
 
 def requested_of(sample: Sample, key: str) -> Requested:
@@ -166,6 +166,7 @@ def requested_of(sample: Sample, key: str) -> Requested:
         answer=answer_to_json(sample.answer),
         raw_answer=sample.raw_answer,
         skill=skill_of(sample),
+        follow_links=any(ref.follow_links for ref in sample.images),
     )
 
 

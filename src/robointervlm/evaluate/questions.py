@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from robointervlm.core.errors import DataError
 from robointervlm.core.sample import Sample
-from robointervlm.data.annotations import RecordError
+from robointervlm.data.annotations import RecordError, RefusedRecordError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog, DatasetSpec, spec_of_file
 from robointervlm.evaluate.recipe import Data, EvaluationRecipe
+from robointervlm.evaluate.records import Status
 from robointervlm.tasks import task_named
 
 logger = logging.getLogger(__name__)
@@ -19,12 +20,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A record that no question could be made of. It was asked for, so it is counted, as `input_error`."""
+    """A record that no question could be made of. It was asked for, so it is counted.
+
+    `status` is `refused` for one that names a file it must not, else `input_error`.
+    """
 
     id: str
     dataset: str
     task: str
     reason: str
+    status: Status = "input_error"
 
 
 Question = Sample | Unreadable
@@ -45,7 +50,7 @@ def questions_of(recipe: EvaluationRecipe) -> list[Question]:
         logger.warning("%s", question.reason)
     if bad:
         logger.warning(
-            "%d of %d records cannot be read; they count as input_error. `robointer data check` lists them.",
+            "%d of %d records cannot be read; they count as failed. `robointer data check` lists them.",
             len(bad),
             len(questions),
         )
@@ -55,8 +60,19 @@ def questions_of(recipe: EvaluationRecipe) -> list[Question]:
 def mixture_of(data: Data) -> Mixture:
     """The recipe's data as a mixture: of catalogued datasets, or of the one file it names."""
     if data.file is not None:
-        return Mixture([_spec_of(data)], seed=data.seed, root=data.root)
-    return Mixture(data.mixture, seed=data.seed, root=data.root, catalog=Catalog(*data.catalog))
+        return Mixture([_spec_of(data)], seed=data.seed, root=data.root, follow_links=data.follow_links)
+    mixture = Mixture(
+        data.mixture,
+        seed=data.seed,
+        root=data.root,
+        catalog=Catalog(*data.catalog),
+        split="val",
+        follow_links=data.follow_links,
+    )
+    trained = [dataset.spec.name for dataset in mixture.datasets if dataset.spec.split == "train"]
+    if trained:
+        logger.warning("evaluating on training sets, which a model may know by heart: %s", ", ".join(trained))
+    return mixture
 
 
 def _spec_of(data: Data) -> DatasetSpec:
@@ -73,7 +89,8 @@ def _read(mixture: Mixture, count: int) -> Iterator[Question]:
     for index in range(count):
         try:
             yield mixture[index]
-        except RecordError as error:
+        except (RecordError, RefusedRecordError) as error:
             part, record = mixture.locate(index)
             spec = mixture.datasets[part].spec
-            yield Unreadable(error.problem.id or f"record {record}", spec.name, spec.task, str(error))
+            status: Status = "refused" if isinstance(error, RefusedRecordError) else "input_error"
+            yield Unreadable(error.problem.id or f"record {record}", spec.name, spec.task, str(error), status)

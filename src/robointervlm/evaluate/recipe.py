@@ -19,10 +19,13 @@ class Data(Settings):
     """The questions: a mixture of catalogued datasets, or one annotation file with its task.
 
     Attributes:
-        mixture: dataset names, each with an optional `%N`, the percentage to take.
+        mixture: dataset names, each with an optional `%N`, the percentage to take. `all` is every validation set at
+            hand, a pattern such as `sim_*` every validation and test set that it matches; one that ends in `_train`
+            takes training sets.
         root: the folder that catalogued paths are relative to; `ROBOINTER_DATA` if not given.
         catalog: folders of YAML files (or single ones) with datasets of your own.
         seed: what decides which N percent.
+        follow_links: whether symbolic links may lead out of the folder of the pictures.
         file: an annotation file, JSON or JSONL.
         task: what the questions of `file` ask for.
         image_dir: the folder that the picture paths of `file` are relative to; its own folder if not given.
@@ -35,6 +38,7 @@ class Data(Settings):
     root: Path | None = None
     catalog: tuple[Path, ...] = ()
     seed: int = 0
+    follow_links: bool = False
     file: Path | None = None
     task: str | None = None
     image_dir: Path | None = None

@@ -35,7 +35,8 @@ class Requested:
 
     `answer` is the reference as `core.writing.answer_to_json` gives it, in pixels of the stored image, None for a
     record that could not be read; `raw_answer` is the annotation's own text. `images` are (root, path) pairs. `skill`
-    is what the robot does in the episode, empty where the record does not say.
+    is what the robot does in the episode, empty where the record does not say. With `follow_links` the pictures may lie
+    behind symbolic links that lead out of their root.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Requested:
     answer: Mapping[str, object] | None
     raw_answer: str
     skill: str = ""
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _made(samples: Iterable[Mapping[str, Any]]) -> tuple[Card, ...]:
 def card(sample: Mapping[str, Any]) -> Card:
     """What the page shows of an entry of `samples.jsonl`; a picture that is not there is said to be missing."""
     predicted, reference = _answer(sample["predicted"]), _answer(sample["answer"])
-    pictures = [_picture(root, path) for root, path in sample["images"][: 1 + _MORE_PICTURES]]
+    follow = bool(sample.get("follow_links"))
+    pictures = [_picture(root, path, follow) for root, path in sample["images"][: 1 + _MORE_PICTURES]]
     first = pictures[0] if pictures else _Shown(None, "", (1, 1))
     width, height = sample["image_size"] or first.size
     return Card(
@@ -204,9 +205,9 @@ class _Shown:
 
 
 @lru_cache(maxsize=64)
-def _picture(root: str, path: str) -> _Shown:
+def _picture(root: str, path: str, follow_links: bool) -> _Shown:  # noqa: FBT001 - part of the cache's key
     try:
-        picture = images.load(ImageRef(Path(root), path))
+        picture = images.load(ImageRef(Path(root), path, follow_links=follow_links))
     except (DataError, RefusedError) as error:
         return _Shown(None, str(error), (4, 3))
     height, width, _ = picture.shape

@@ -19,6 +19,7 @@ from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import ImageRef, Sample, Turn
 from robointervlm.data import images
+from robointervlm.data.annotations import RecordError, RecordProblem, RefusedRecordError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.augment import augmented
@@ -144,6 +145,18 @@ class Feed:
         if self._varies(sample.images):
             turns, pictures[0] = self._varied(sample, pictures[0], 0, index)
         return turns, pictures, self._tokens(sample, turns, pictures)
+
+    def problem(self, index: int) -> RecordProblem | None:
+        """What keeps a sample from being trained on, with its place in the annotation file; None if nothing does."""
+        try:
+            self.example(index)
+        except (RecordError, RefusedRecordError) as error:
+            return error.problem
+        except RoboInterError as error:
+            part, position = self.mixture.locate(index)
+            sample = self.mixture[index]
+            return self.mixture.datasets[part].problem(position, "images" * bool(sample.images), str(error), sample.id)
+        return None
 
     def loaded(self, references: Sequence[ImageRef]) -> list[Loaded]:
         """The pictures of a sample: as they are, if they are to be varied, and cut already otherwise."""

@@ -42,6 +42,8 @@ PLAN = "plan.json"
 _LOOKED_AT = 2000
 # How many of the longest samples are named.
 _NAMED = 5
+# How many samples that cannot be trained on are named.
+_LISTED, _SHOWN = 200, 20
 # How many micro-batches are encoded to see how many of their tokens are learned.
 _ENCODED = 8
 
@@ -58,7 +60,13 @@ class Forecast:
         recipe = self.recipe
         let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
         catalog = Catalog(*recipe.data.catalog)
-        self.mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
+        self.mixture = Mixture(
+            recipe.mixture,
+            seed=recipe.run.seed,
+            root=recipe.data.root,
+            catalog=catalog,
+            follow_links=recipe.data.follow_links,
+        )
         if not len(self.mixture):
             raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
@@ -93,6 +101,7 @@ class Forecast:
             "samples_per_step": plan.step_size,
             "tokens": int(tokens.sum()),
             "unreadable": int((self.whole.tokens == 0).sum()),
+            "problems": self._problems(),
             "too_long": int(self.too_long.sum()),
             "too_long_means": recipe.batch.too_long,
             "max_tokens": recipe.batch.max_tokens,
@@ -121,6 +130,11 @@ class Forecast:
         tokens = [int(self.lengths.tokens[index]) for _, index in wanted]
         present = [each for each in tokens if each]
         return max(present, default=0) * len(present), sum(present)
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the samples that cannot be trained on, of the first of them."""
+        found = map(self.feed.problem, np.flatnonzero(self.whole.tokens == 0)[:_LISTED].tolist())
+        return list(dict.fromkeys(str(problem) for problem in found if problem is not None))
 
     def _longest(self) -> list[dict[str, Any]]:
         order = np.argsort(-self.whole.tokens, kind="stable")[:_NAMED].tolist()
@@ -249,7 +263,17 @@ def forecast(recipe: TrainRecipe, *, processes: int, tflops: float | None, measu
     recipe.run.dir.mkdir(parents=True, exist_ok=True)
     write_atomically(recipe.run.dir / PLAN, json.dumps(record, indent=2) + "\n")
     console().print(f"Nothing was trained. The numbers are in {recipe.run.dir / PLAN}", highlight=False)
+    _refuse_many_bad(record, recipe)
     return record
+
+
+def _refuse_many_bad(record: dict[str, Any], recipe: TrainRecipe) -> None:
+    """Raises `DataError` where the training would stop because of samples that cannot be loaded."""
+    if record["unreadable"] > recipe.data.max_bad_rate * record["samples"]:
+        raise DataError(
+            f"{record['unreadable']:,} of {record['samples']:,} samples cannot be trained on, more than "
+            f"data.max_bad_rate={recipe.data.max_bad_rate} allows; the first: {record['problems'][0]}"
+        )
 
 
 def _time(made: Forecast, tflops: float | None, *, measure: bool) -> dict[str, Any]:
@@ -280,6 +304,8 @@ def _show(record: dict[str, Any]) -> None:
     for part in record["parameters"]:
         parts.add_row(part["part"], f"{part['parameters']:,}", f"{part['trainable']:,}")
     say(parts)
+    for line in record["problems"][:_SHOWN]:
+        say(line, highlight=False, markup=False, soft_wrap=True)
     for line in _lines(record):
         say(line, highlight=False, markup=False)
     say(_memory_table(record))

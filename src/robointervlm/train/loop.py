@@ -277,7 +277,8 @@ class Training:
             last = f" The last is {latest[-1].id}: {latest[-1].reason}" if latest else ""
             raise DataError(
                 f"{self.counts.bad} of the first {seen} samples cannot be loaded, more than "
-                f"data.max_bad_rate={self.recipe.data.max_bad_rate} allows.{last} `robointer data check` lists all."
+                f"data.max_bad_rate={self.recipe.data.max_bad_rate} allows.{last} "
+                "`robointer data check --model` lists all."
             )
 
     def _write(self, into: checkpoints.Checkpoint) -> None:

@@ -55,6 +55,7 @@ class DataSection(_Section):
 
     root: Path | None = Field(default=None, description="the folder that dataset paths are relative to")
     catalog: tuple[Path, ...] = Field(default=(), description="more folders or files of dataset entries")
+    follow_links: bool = Field(default=False, description="read pictures behind links that lead out of their folder")
     workers: int | None = Field(default=None, ge=0, description="loading processes per rank; 0 on a CPU, 4 on a GPU")
     timeout_seconds: float = Field(default=60, gt=0, description="how long the loading processes may give nothing")
     pixel_cache: Path | None = Field(

@@ -89,7 +89,13 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
     # Nothing in the loop draws from the global generators; this is for what libraries may do.
     set_seed(recipe.run.seed)
     catalog = Catalog(*recipe.data.catalog)
-    mixture = Mixture(recipe.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
+    mixture = Mixture(
+        recipe.mixture,
+        seed=recipe.run.seed,
+        root=recipe.data.root,
+        catalog=catalog,
+        follow_links=recipe.data.follow_links,
+    )
     if not len(mixture):
         raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
     model = _loaded(recipe, accelerator)

@@ -76,7 +76,14 @@ class Validation:
         if section is None:
             return None
         catalog = Catalog(*recipe.data.catalog)
-        mixture = Mixture(section.mixture, seed=recipe.run.seed, root=recipe.data.root, catalog=catalog)
+        mixture = Mixture(
+            section.mixture,
+            seed=recipe.run.seed,
+            root=recipe.data.root,
+            catalog=catalog,
+            split="val",
+            follow_links=recipe.data.follow_links,
+        )
         if not len(mixture):
             raise DataError(f"watch.validation.mixture {list(section.mixture)} holds no record.")
         return cls(section, mixture, model, accelerator)

@@ -240,7 +240,7 @@ def episode_of(sample: Sample) -> str:
 
 def _digest(text: str) -> int:
     # Of 2.5 million names two different ones fall together in one of 6 million datasets.
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) or 1
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
 
 
 def _duplicates(annotations: Annotations, names: NDArray[np.uint64]) -> Iterator[RecordProblem]:
@@ -300,7 +300,7 @@ class _Checker:
             return []
         try:
             references = pictures_of(self.annotations.raw(index), self.annotations.spec, self.annotations.image_root)
-        except FieldError:
+        except (FieldError, RecursionError):
             return []
         return [self._placed(index, problem.id, *found) for found in self._pictures(references)]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robointervlm.core.answer import Region
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space, floored, smart_resize
-from robointervlm.core.errors import RecipeError
+from robointervlm.core.coordinates import CoordinateFormat, Space, floored, smart_resize
+from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.sample import Sample, written_question
-from robointervlm.data.annotations import FieldError
+from robointervlm.data.annotations import FieldError, RecordProblem
 from robointervlm.data.index import identity
 from robointervlm.data.prepare.ranges import over_ranges
 from robointervlm.data.prepare.unfinished import Unfinished
-from robointervlm.data.records import Annotations, RecordError
+from robointervlm.data.records import Annotations, RecordError, RefusedRecordError, two_sizes
 from robointervlm.data.swift_objects import Marking, filled
 from robointervlm.tasks import task_named
 
@@ -57,18 +57,20 @@ class WrittenSpace(Space):
 def rewritten(annotations: Annotations, how: Rewriting, part: range | None = None) -> Iterator[dict[str, Any]]:
     """Every record of a dataset, or those of a part of it, one at a time, in the target format and shape.
 
-    In the format they are in already, texts stay as they are. A wrong record raises `RecordError`; a dataset of another
-    project (with `fields`) is a `RecipeError`.
+    In the format they are in already, texts stay as they are. A wrong record raises `RecordError`, or
+    `RefusedRecordError`; a dataset of another project (with `fields`) is a `RecipeError`.
     """
+    for index in range(len(annotations)) if part is None else part:
+        yield _record(annotations, index, how)
+
+
+def _record(annotations: Annotations, index: int, how: Rewriting) -> dict[str, Any]:
     if annotations.spec.fields:
         raise RecipeError(f"dataset '{annotations.spec.name}' has records of another project; they are not rewritten.")
-    for index in range(len(annotations)) if part is None else part:
+    with annotations.naming(index):
         sample = annotations[index]
-        try:
-            raw = filled(annotations.raw(index), annotations.spec.format)
-            yield _rewritten(sample, raw, how, annotations.spec.format)
-        except FieldError as error:
-            raise RecordError(annotations.problem(index, error.field, error.reason, sample.id)) from error
+        raw = filled(annotations.raw(index), annotations.spec.format)
+        return _rewritten(sample, raw, how, annotations.spec.format)
 
 
 def rewrite_to(  # noqa: PLR0913 - all but the first three by name
@@ -79,25 +81,37 @@ def rewrite_to(  # noqa: PLR0913 - all but the first three by name
     root: Path | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[RecordProblem], object] = id,  # which forgets it
 ) -> int:
     """Writes all records to a JSON list, or to JSON lines if the name ends in `.jsonl`; returns how many.
 
-    The file is there when it is whole. The same call goes on where one was stopped, and gives the same bytes.
+    A wrong record is left out, and `left_out` told of it. The file is there when it is whole. The same call goes on
+    where one was stopped, and gives the same bytes. `DataError` if no record can be written.
     """
     key = repr((identity(annotations.file.path), annotations.spec.model_dump_json(), str(root), how))
     with Unfinished(out, key) as unfinished:
         work = partial(_range_text, how=how)
-        for part, text in over_ranges(work, annotations, root, workers, first=unfinished.records):
-            unfinished.add(text, part.stop)
+        for part, (texts, problems) in over_ranges(work, annotations, root, workers, first=unfinished.records):
+            unfinished.add(texts, part.stop)
+            for problem in problems:
+                left_out(problem)
             if progress is not None:
                 progress(part.stop, len(annotations))
+        if not unfinished.written and len(annotations):
+            raise DataError(f"none of the {len(annotations)} records of {annotations.file.path} can be rewritten.")
         unfinished.finish()
-    return len(annotations)
+    return unfinished.written
 
 
-def _range_text(annotations: Annotations, part: range, *, how: Rewriting) -> list[str]:
-    """The records of a range as JSON, a text each."""
-    return [json.dumps(record, ensure_ascii=False) for record in rewritten(annotations, how, part)]
+def _range_text(annotations: Annotations, part: range, *, how: Rewriting) -> tuple[list[str], list[RecordProblem]]:
+    """The records of a range as JSON, a text each, and the problems of those that cannot be written."""
+    texts, problems = [], []
+    for index in part:
+        try:
+            texts.append(json.dumps(_record(annotations, index, how), ensure_ascii=False))
+        except (RecordError, RefusedRecordError) as error:
+            problems.append(error.problem)
+    return texts, problems
 
 
 def _rewritten(sample: Sample, raw: Mapping[str, Any], how: Rewriting, format_: CoordinateFormat) -> dict[str, Any]:
@@ -116,8 +130,7 @@ def _rewritten(sample: Sample, raw: Mapping[str, Any], how: Rewriting, format_: 
 def _space(sample: Sample, raw: Mapping[str, Any], how: Rewriting) -> Space | None:
     if sample.size is None:
         return None
-    width, height = raw.get("new_w"), raw.get("new_h")
-    resized = ImageSize(width, height) if width and height else smart_resize(sample.size)
+    resized = two_sizes(raw, ("new_w", "new_h")) or smart_resize(sample.size)
     return WrittenSpace(how.target, sample.size, resized, how.decimals)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from robointervlm.core.answer import Answer, Box, Choice, Trajectory, YesNo
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.sample import Sample
+from robointervlm.data.annotations import RecordProblem
 from robointervlm.data.prepare.ranges import over_ranges
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import DatasetSpec
@@ -115,24 +116,31 @@ def statistics_of(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[RecordProblem], object] = id,  # which forgets it
 ) -> Statistics:
-    """Counts every record of a dataset; those that cannot be read are counted as such. `DataError` without a file."""
+    """Counts every record of a dataset; those that cannot be read are counted as such, and `left_out` told of them.
+
+    `DataError` without a file.
+    """
     annotations = Annotations(spec, root)
     total = Statistics()
-    for part, counted in over_ranges(_of_range, annotations, root, workers):
+    for part, (counted, problems) in over_ranges(_of_range, annotations, root, workers):
         total.merge(counted)
+        for problem in problems:
+            left_out(problem)
         if progress is not None:
             progress(part.stop, len(annotations))
     return total
 
 
-def _of_range(annotations: Annotations, part: range) -> Statistics:
-    counted = Statistics(records=len(part))
+def _of_range(annotations: Annotations, part: range) -> tuple[Statistics, list[RecordProblem]]:
+    counted, problems = Statistics(records=len(part)), []
     for index in part:
         try:
             sample = annotations[index]
-        except (RecordError, RefusedRecordError):
-            counted.unreadable += 1  # `check` says what is wrong with it
+        except (RecordError, RefusedRecordError) as error:
+            counted.unreadable += 1
+            problems.append(error.problem)
             continue
         counted.add(sample)
-    return counted
+    return counted, problems

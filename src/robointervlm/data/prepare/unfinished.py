@@ -20,13 +20,14 @@ class Unfinished:
     """A JSON list, or JSON lines if the name ends in `.jsonl`, in the making beside its place.
 
     `key` says what the content depends on: what was begun with another one is begun anew. `records` is how many are
-    there already. A wrong record leaves nothing behind; any other end leaves what is needed to go on. Raises
-    `RecipeError` if another process is writing the same file.
+    done already, `written` how many of them are in the file. An error of ours leaves nothing behind; any other end
+    leaves what is needed to go on. Raises `RecipeError` if another process is writing the same file.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
         self.records = 0
+        self.written = 0
         self._key = key
         self._lines = path.suffix == ".jsonl"
         self._temporary = path.with_name(f".tmp-{path.name}")
@@ -37,7 +38,7 @@ class Unfinished:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._temporary.open("ab")
         self._refuse_company()
-        self.records, size = self._found()
+        self.records, self.written, size = self._found()
         self._file.truncate(size)
         if not size and not self._lines:
             self._file.write(b"[")
@@ -50,12 +51,12 @@ class Unfinished:
         self._file.close()
 
     def add(self, texts: Sequence[str], records: int) -> None:
-        """Write these records, after which there are `records` of them."""
+        """Write these records, after which `records` are done."""
         for text in texts:
-            before = "" if self._lines else ",\n" if self.records else "\n"
+            before = "" if self._lines else ",\n" if self.written else "\n"
             self._file.write(f"{before}{text}{chr(10) * self._lines}".encode())
-            self.records += 1
-        assert self.records == records
+            self.written += 1
+        self.records = records
         self._unsaved += 1
         if self._unsaved == _SAVE_EVERY:
             self._save()
@@ -78,19 +79,19 @@ class Unfinished:
             self._file.close()
             raise RecipeError(f"{self.path} is being written by another process; wait for it, or choose another name.")
 
-    def _found(self) -> tuple[int, int]:
-        """How many records and bytes an earlier call left for this one."""
+    def _found(self) -> tuple[int, int, int]:
+        """How many records were done and written, in how many bytes, by an earlier call."""
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
-            records, size = int(state["records"]), int(state["bytes"])
+            records, written, size = (int(state[name]) for name in ("records", "written", "bytes"))
         except (OSError, ValueError, KeyError, TypeError):
-            return 0, 0
+            return 0, 0, 0
         whole = state.get("key") == self._key and self._temporary.stat().st_size >= size > 0
-        return (records, size) if whole else (0, 0)
+        return (records, written, size) if whole else (0, 0, 0)
 
     def _save(self) -> None:
         self._synced()
-        state = {"key": self._key, "records": self.records, "bytes": self._file.tell()}
+        state = {"key": self._key, "records": self.records, "written": self.written, "bytes": self._file.tell()}
         new = self._state.with_name(f"{self._state.name}.new")
         new.write_text(json.dumps(state), encoding="utf-8")
         new.replace(self._state)
