@@ -156,3 +156,12 @@ def test_a_key_that_is_revoked_in_the_middle_ends_the_run_and_keeps_what_came(sm
         server.fault_of = lambda asked, nth: None
         assert run(predict_options(small, url, tmp_path / "run", "concurrency=1")) == 0
     assert server.paid == dict.fromkeys(answers_of(small), 1)
+
+
+def test_the_first_question_is_asked_first_and_alone(small, tmp_path):
+    # Of eight that are got ready at once: which one proves the address is not left to chance.
+    server = ApiServer(answers_of(small), lambda asked, nth: Fault(status=404) if server.total > 1 else None)
+    with server.serving() as url:
+        assert run(predict_options(small, url, tmp_path / "run", "concurrency=8")) == 4
+    assert list(server.requests)[0] == "Where is object 0?"
+    assert Counter(each["status"] for each in records(tmp_path / "run")) == {"ok": 1, "model_error": 5}

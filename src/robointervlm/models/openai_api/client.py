@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class Client:
         self._spending = spending
         self._endpoints = Endpoints(section.base_url, answered=spending.earlier_answers > 0)
         self._fields = first_fields(section)
+        self._first_bodies = anyio.Lock()
         self._taken: set[str] = set()  # fields of a request that was answered
         self._stopping = anyio.Event()
         self._draw = random.Random()
@@ -84,7 +86,9 @@ class Client:
 
     async def _asked(self, build: Callable[[Fields], bytes]) -> Reply:
         failed: Endpoint | None = None
-        fields, body = self._fields, await anyio.to_thread.run_sync(build, self._fields)
+        # Until something was answered, in the order of the questions: the first one given is the first one asked.
+        async with contextlib.nullcontext() if self._endpoints.one_has_answered else self._first_bodies:
+            fields, body = self._fields, await anyio.to_thread.run_sync(build, self._fields)
         attempt = 0
         while True:
             endpoint = await self._endpoints.next_one(avoid=failed)

@@ -49,6 +49,10 @@ class Endpoints:
         self._all = [Endpoint(f"{url}/chat/completions", answered=answered) for url in base_urls]
         self._changed = anyio.Event()
 
+    @property
+    def one_has_answered(self) -> bool:
+        return any(each.answered for each in self._all)
+
     async def next_one(self, avoid: Endpoint | None) -> Endpoint:
         """The best endpoint to ask; waits while none is free. `avoid` is the one that just failed this question."""
         while not (free := [each for each in self._all if each.free]):
