@@ -1,8 +1,13 @@
 """Makes simulated episodes; the same as `robointer data build --source sim …`."""
 
 import sys
+from pathlib import Path
+from runpy import run_path
 
-from robointervlm.cli import main
+try:
+    from robointervlm.cli import main
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[1] / "requirements/not_installed.py"), run_name=__name__)
 
 if __name__ == "__main__":
     main(["data", "build", "--source", "sim", *sys.argv[1:]])

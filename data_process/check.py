@@ -1,8 +1,13 @@
 """Lists everything that is wrong with datasets; the same as `robointer data check NAME_OR_FILE…`."""
 
 import sys
+from pathlib import Path
+from runpy import run_path
 
-from robointervlm.cli import main
+try:
+    from robointervlm.cli import main
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[1] / "requirements/not_installed.py"), run_name=__name__)
 
 if __name__ == "__main__":
     main(["data", "check", *sys.argv[1:]])

@@ -51,7 +51,7 @@ class Streaming:
         finally:
             self.closed = True
 
-    def count_earlier(self, input_tokens: int, output_tokens: int) -> None:
+    def count_earlier(self, input_tokens: int, output_tokens: int, answers: int) -> None:
         self.earlier = (input_tokens, output_tokens)
 
     def usage(self) -> dict[str, object]:

@@ -55,9 +55,7 @@ TRANSIENT_FAULTS: dict[str, Fault] = {
     "empty body": Fault(),
     "no choices": as_fault({"choices": []}),
     "no object": as_fault([1, 2]),
-    "wrong types": as_fault(completion({"text": "[[1, 2], [3, 4]]"})),
-    "choices of text": as_fault({"choices": "[[1, 2], [3, 4]]"}),
-    "finish_reason of a wrong type": as_fault(completion("[[1, 2], [3, 4]]", finish=7)),
+    "an error with status 200": as_fault({"error": {"message": "overloaded", "code": 503}}),
     "half a UTF-8 letter": Fault(body=b'{"choices": [{"message": {"content": "\xc3'),
     "nested without end": Fault(body=b"[" * 200_000),
     "damaged gzip": Fault(body=b"\x1f\x8bnot gzip", headers={"Content-Encoding": "gzip"}),
@@ -68,6 +66,14 @@ FINAL_FAULTS: dict[str, Fault] = {
     "5 MB of text": as_fault(completion("[1, 2, 3, 4] " * 400_000)),
     "gzip bomb": Fault(body=gzip.compress(bytes(100_000_000), 1), headers={"Content-Encoding": "gzip"}),
     "null content": as_fault(completion(None)),
+    "only thoughts": as_fault(completion([{"type": "thinking", "thinking": "It is left."}], reasoning_content="Left.")),
+    "a picture for an answer": as_fault(completion([{"type": "image_url", "image_url": {"url": "data:"}}])),
+    "content that is a number": as_fault(completion(7)),
+    "choices of text": as_fault({"choices": "[[1, 2], [3, 4]]"}),
+    "no choices, but charged for": as_fault({**completion(""), "choices": []}),
+    "another protocol": as_fault({"model": "m", "message": {"content": "[[1, 2], [3, 4]]"}, "done": True}),
+    "a stream": Fault(body=b'data: {"choices": [{"delta": {"content": "[[1"}}]}\n\ndata: [DONE]\n\n'),
+    "an error beside an answer": as_fault(completion("[[1, 2], [3, 4]]", finish="error")),
     "tool call": as_fault(completion(None, finish="tool_calls", tool_calls=[{"id": "x"}])),
     "tool call beside text": as_fault(completion("[[1, 2], [3, 4]]", tool_calls=[{"id": "x"}])),
     "ANSI escapes": as_fault(completion("\x1b[2J\x1b[31m[[1, 2], [3, 4]]\r")),
@@ -77,7 +83,8 @@ FINAL_FAULTS: dict[str, Fault] = {
 class ApiServer:
     """Answers `answers[question]`; `fault_of(question, nth)` says what the nth request for it gets instead.
 
-    `requests` counts what came for a question, `paid` the whole answers that were sent.
+    `fault_of_body(request)` says the same of a request by what is in it. `requests` counts what came for a question,
+    `paid` the whole answers that were sent.
     """
 
     def __init__(
@@ -87,9 +94,11 @@ class ApiServer:
         *,
         delay_seconds: float = 0.0,
         echo_key: bool = False,
+        fault_of_body: Callable[[Mapping[str, Any]], Fault | None] = lambda request: None,
     ) -> None:
         self.answers = answers
         self.fault_of = fault_of
+        self.fault_of_body = fault_of_body
         self.delay_seconds = delay_seconds
         self.echo_key = echo_key
         self.requests: Counter[str] = Counter()
@@ -148,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             api.most_in_flight = max(api.most_in_flight, api.in_flight)
         try:
             api.closing.wait(api.delay_seconds)
-            fault = api.fault_of(question, nth)
+            fault = api.fault_of_body(request) or api.fault_of(question, nth)
             if fault is None:
                 self._send_body(as_fault(completion(api.answers[question])))
                 with api.lock:

@@ -13,17 +13,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from api_runs import KEY, answers_of, only, predict_options, records
 from api_server import FINAL_FAULTS, TRANSIENT_FAULTS, ApiServer, Fault, as_fault, completion
 
 from robointervlm.cli.main import run
-from robointervlm.runs.journal import read_journal
 from scripted_benchmark import COMMAND, Benchmark, make_benchmark
 
 pytest.importorskip("httpx2")
 
 SEED = int(os.environ.get("FAULT_SEED", "0"))
-KEY = "sk-CANARY-4f9d1c77e0"
-QUICK = ("backoff_seconds=0.01", "retry_after_seconds=0.2", "deadline_seconds=1.0", "retry_credit=100000")
 RESULTS = ("report.json", "samples.jsonl", "report.md", "report.html")
 
 
@@ -36,27 +34,6 @@ def _key(monkeypatch):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Benchmark:
     return make_benchmark(tmp_path_factory.mktemp("small"), count=6)
-
-
-def answers_of(benchmark: Benchmark) -> dict[str, str]:
-    return json.loads((benchmark.model / "answers.json").read_text())
-
-
-def predict_options(benchmark: Benchmark, url: str, out: Path, *settings: str) -> list[str]:
-    section = ["resize=none", "coordinates=pixel", "key_env=CANARY_KEY", f"base_url={url}", *QUICK, *settings]
-    return [
-        *("predict", "--family", "openai_api", "--model", "gpt-test", "--data", str(benchmark.file)),
-        *("--task", benchmark.task, "--image-dir", str(benchmark.images), "--out", str(out)),
-        *(f"model.{setting}" for setting in section),
-    ]
-
-
-def records(out: Path) -> list[dict[str, object]]:
-    return read_journal(out / "records.jsonl").entries
-
-
-def only(question: str, fault: Fault, times: int = 1_000):
-    return lambda asked, nth: fault if asked == question and nth < times else None
 
 
 @pytest.fixture(scope="module")

@@ -187,3 +187,29 @@ def test_a_baseline_script_asks_a_checkpoint(boxes, checkpoints, tmp_path, name)
     assert documented == "mine_current_box.log"
     assert own.startswith("mine_current_box-")
     assert (tmp_path / "out" / "mine" / "eval_details_current_box.json").is_file()
+
+
+def test_eval_api_sh_takes_the_key_where_its_comment_says(boxes, endpoint, tmp_path):
+    environment = {"MODEL_PATHS": "gpt4o", "BASE_URL": endpoint.url, "OPENAI_API_KEY": "sk-canary-77"}
+    done = run_script("api", boxes, tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert endpoint.authorizations == {"Bearer sk-canary-77"}
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "the key in the environment variable OPENAI_API_KEY is sent to" in said
+    assert "sk-canary-77" not in said
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"sk-canary-77" in path.read_bytes() for path in written)
+
+
+def test_a_makers_address_is_asked_with_the_makers_key(boxes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-77")
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    assert evaluate_baseline(flags(boxes, tmp_path, "--model", "gemini"), tmp_path, name="api") == 2
+    assert "GEMINI_API_KEY" in capsys.readouterr().err
+
+
+def test_another_address_is_not_sent_the_openai_key(boxes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-77")
+    asked = ["--base_url", "https://api.example.invalid/v1"]
+    assert evaluate_baseline(flags(boxes, tmp_path, *asked), tmp_path, name="api") == 2
+    assert "no key is named for api.example.invalid: give model.key_env=NAME" in capsys.readouterr().err

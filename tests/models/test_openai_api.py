@@ -18,10 +18,10 @@ from robointervlm.core.errors import RecipeError, StoppedError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.model import StreamingModel, check_section, load_model
 from robointervlm.models.openai_api import Section
-from robointervlm.models.openai_api.failures import Failure, failure_of, retry_after, wait_before
+from robointervlm.models.openai_api.failures import Failure, Status, failure_of, retry_after, wait_before
 from robointervlm.models.openai_api.key import Key, RedactingFilter, shown
 from robointervlm.models.openai_api.request import request_body, sent_size
-from robointervlm.models.openai_api.response import completion, parsed, used
+from robointervlm.models.openai_api.response import completion, parsed, status_in_body, used
 
 pytest.importorskip("httpx2")
 
@@ -140,7 +140,7 @@ def test_an_address_may_be_given_down_to_the_endpoint():
 
 
 def loaded(**settings: object) -> StreamingModel:
-    values = {"base_url": "https://api.example/v1", "model": "m", "coordinates": "resized", **settings}
+    values = {"base_url": "https://api.openai.com/v1", "model": "m", "coordinates": "resized", **settings}
     model = load_model({"family": "openai_api", **values})
     assert isinstance(model, StreamingModel)
     return model
@@ -160,10 +160,74 @@ def test_the_key_comes_from_the_environment_or_a_file(monkeypatch, tmp_path):
     assert loaded()._key.header() == {"Authorization": "Bearer sk-default"}
 
 
-def test_a_key_that_nobody_named_is_not_sent_over_plain_http(monkeypatch):
+@pytest.mark.parametrize(
+    "url, variable",
+    [
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://API.OpenAI.com/v1", "OPENAI_API_KEY"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+        ("http://127.0.0.1:8000/v1", "OPENAI_API_KEY"),
+        ("http://localhost:8000/v1", "OPENAI_API_KEY"),
+        ("https://[::1]:8000/v1", "OPENAI_API_KEY"),
+        ('["http://127.0.0.1:8000/v1", "https://api.openai.com/v1"]', "OPENAI_API_KEY"),
+    ],
+)
+def test_a_key_that_nobody_named_goes_to_its_maker_and_to_this_machine(monkeypatch, caplog, url, variable):
+    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, f"sk-of-{name}")
+    with caplog.at_level("INFO", logger="robointervlm"):
+        model = loaded(base_url=json.loads(url) if url.startswith("[") else url)
+    assert model._key.header() == {"Authorization": f"Bearer sk-of-{variable}"}
+    assert f"the key in the environment variable {variable} is sent to" in caplog.text
+    assert "sk-of" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example/v1",
+        "https://api.openai.com.evil.example/v1",
+        "https://evilapi.openai.com.example/v1",
+        "https://openrouter.ai/api/v1",
+        ["https://api.openai.com/v1", "https://api.example/v1"],
+        ["https://api.openai.com/v1", "https://generativelanguage.googleapis.com/v1beta/openai"],
+    ],
+)
+def test_a_key_that_nobody_named_for_another_address_is_not_sent_there(monkeypatch, url):
+    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "sk-canary")
+    with pytest.raises(RecipeError, match=r"model\.key_env") as error:
+        loaded(base_url=url)
+    assert "sk-canary" not in str(error.value)
+    assert loaded(base_url=url, key_env="OPENAI_API_KEY")._key is not None
+    assert loaded(base_url=url, key_env="none")._key is None
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.7:8000/v1", "http://api.openai.com/v1"])
+def test_a_key_that_nobody_named_is_not_sent_in_the_clear(monkeypatch, url):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-default")
+    assert loaded(base_url=url, allow_http=True)._key is None
+    assert loaded(base_url=["http://127.0.0.1:1/v1", url], allow_http=True)._key is None
+
+
+@pytest.mark.parametrize("text", [None, "", " "])
+def test_a_server_on_this_machine_needs_no_key(monkeypatch, text):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if text is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", text)
     assert loaded(base_url="http://127.0.0.1:1/v1")._key is None
-    assert loaded(base_url="http://127.0.0.1:1/v1", key_env="OPENAI_API_KEY")._key is not None
+
+
+def test_a_maker_whose_key_is_missing_is_told_by_its_variable(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-default")
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    with pytest.raises(RecipeError, match="GEMINI_API_KEY"):
+        loaded(base_url="https://generativelanguage.googleapis.com/v1beta/openai")
+
+
+@pytest.mark.parametrize("text", ["EMPTY", "0", "none"])
+def test_a_key_that_is_no_secret_is_not_taken_out_of_answers(text):
+    assert Key(text, "a test").masked(f"the answer 0 is none {text}") == f"the answer 0 is none {text}"
 
 
 @pytest.mark.parametrize("text", ["", "two words", "line\nbreak", "schlüssel"])
@@ -176,7 +240,11 @@ def test_what_is_no_key_is_refused_and_not_shown(monkeypatch, text):
 
 def test_the_fingerprint_tells_models_apart_but_not_replicas(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
-    same = {loaded().fingerprint, loaded(base_url="https://b/v1").fingerprint, loaded(concurrency=2).fingerprint}
+    same = {
+        loaded().fingerprint,
+        loaded(base_url="https://b/v1", key_env="OPENAI_API_KEY").fingerprint,
+        loaded(concurrency=2).fingerprint,
+    }
     others = [{"model": "n"}, {"revision": "2"}, {"max_pixels": 5000}, {"image_format": "jpeg"}, {"extra": {"a": 1}}]
     assert len(same) == 1
     assert len(same | {loaded(**other).fingerprint for other in others}) == 6
@@ -217,31 +285,60 @@ def test_the_third_wait_is_in_the_upper_half_of_four_seconds_or_what_was_asked(a
         assert least <= wait <= most
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
-def test_these_are_tried_again(status):
-    failure = failure_of(status, {}, "busy", host="h", key_place=None)
-    assert isinstance(failure, Failure)
-    assert failure.again
+def failure(status: int, text: str = "no", *, answered: bool = False, **headers: str) -> Exception:
+    return failure_of(Status(status, headers, text), host="h", key_place="K", answered=answered)
 
 
-@pytest.mark.parametrize("status", [400, 405, 413, 415, 422, 451])
-def test_these_are_the_questions_own_failures(status):
-    failure = failure_of(status, {}, "no", host="h", key_place=None)
-    assert isinstance(failure, Failure)
-    assert not failure.again
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
+def test_these_are_tried_again(status, answered):
+    found = failure(status, "busy", answered=answered)
+    assert isinstance(found, Failure)
+    assert found.again
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 403, 404])
-def test_these_stop_the_run_and_the_body_is_not_shown(status):
-    failure = failure_of(status, {}, '{"error": {"message": "key sk-abc***xyz"}}', host="h", key_place="K")
-    assert isinstance(failure, RecipeError)
-    assert "sk-abc" not in str(failure)
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("status", [400, 413, 415, 422, 451])
+def test_these_are_the_questions_own_failures(status, answered):
+    found = failure(status, answered=answered)
+    assert isinstance(found, Failure)
+    assert not found.again
+
+
+WRONG_ADDRESS = [301, 302, 307, 308, 404, 405, 501]
+SAID_KEY = '{"error": {"message": "key sk-abc***xyz"}}'
+
+
+@pytest.mark.parametrize("status", WRONG_ADDRESS)
+def test_an_address_that_never_answered_is_wrong_and_the_body_is_not_shown(status):
+    found = failure(status, SAID_KEY)
+    assert isinstance(found, RecipeError)
+    assert "sk-abc" not in str(found)
+
+
+@pytest.mark.parametrize("status", WRONG_ADDRESS)
+def test_an_address_that_has_answered_is_right_and_the_question_fails_alone(status):
+    found = failure(status, answered=True)
+    assert isinstance(found, Failure)
+    assert not found.again
+
+
+GEMINIS_REFUSAL = '[{"error": {"code": 400, "message": "Not valid.", "details": [{"reason": "API_KEY_INVALID"}]}}]'
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("status, text", [(401, SAID_KEY), (403, SAID_KEY), (400, GEMINIS_REFUSAL)])
+def test_a_refused_key_stops_the_run_at_any_time(status, text, answered):
+    found = failure(status, text, answered=answered)
+    assert isinstance(found, RecipeError)
+    assert "check K" in str(found)
+    assert "sk-abc" not in str(found)
 
 
 def test_a_quota_that_says_when_to_come_back_is_a_rate_limit():
     text = '[{"error": {"message": "You exceeded your current quota", "status": "RESOURCE_EXHAUSTED"}}]'
-    assert isinstance(failure_of(429, {}, text, host="h", key_place=None), StoppedError)
-    assert isinstance(failure_of(429, {"retry-after": "20"}, text, host="h", key_place=None), Failure)
+    assert isinstance(failure(429, text), StoppedError)
+    assert isinstance(failure(429, text, **{"retry-after": "20"}), Failure)
 
 
 JSON = st.recursive(
@@ -249,7 +346,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["choices", "message", "content", "finish_reason", "usage", "refusal", "tool_calls", "x"]),
+            st.sampled_from(
+                ["choices", "message", "content", "finish_reason", "usage", "refusal", "tool_calls", "x"]
+                + ["type", "text", "output", "output_text", "error", "code"]
+            ),
             inner,
             max_size=4,
         )
@@ -265,6 +365,7 @@ def test_any_body_is_an_answer_or_a_failure_that_can_be_printed(value):
     try:
         body = parsed(text)
         used(body)
+        status_in_body(body)
         assert isinstance(completion(body, text).text, str)
     except Failure as failure:
         shown_text = str(failure)

@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
+from runpy import run_path
 
-from robointervlm.cli.documented import script
-from robointervlm.cli.documented_baselines import evaluate_baseline
+try:
+    from robointervlm.cli.documented import script
+    from robointervlm.cli.documented_baselines import evaluate_baseline
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[3] / "requirements/not_installed.py"), run_name=__name__)
 
 if __name__ == "__main__":
     script(evaluate_baseline, sys.argv[1:], Path(__file__).resolve().parent, name="robobrain")

@@ -6,8 +6,14 @@ The entries are YAML files in `src/robointervlm/data/catalog/`; `robointer data 
 
 from __future__ import annotations
 
-from robointervlm.data.mixture import parse_entries
-from robointervlm.data.spec import Catalog, DatasetSpec
+from pathlib import Path
+from runpy import run_path
+
+try:
+    from robointervlm.data.mixture import parse_entries
+    from robointervlm.data.spec import Catalog, DatasetSpec
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[3] / "requirements/not_installed.py"), run_name=__name__)
 
 __all__ = ["data_list"]
 

@@ -1,9 +1,14 @@
 """Fine-tunes Qwen2.5-VL with the documented flags: `python train_qwen.py --help` is the README; torchrun works, too."""
 
 import sys
+from pathlib import Path
+from runpy import run_path
 
-from robointervlm.cli.documented import script
-from robointervlm.cli.documented_train import train
+try:
+    from robointervlm.cli.documented import script
+    from robointervlm.cli.documented_train import train
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[3] / "requirements/not_installed.py"), run_name=__name__)
 
 if __name__ == "__main__":
     script(train, sys.argv[1:])

@@ -59,6 +59,10 @@ BASELINES = {
     ),
 }
 
+_KEY_HELP = (
+    "the environment variable with the key, or none; OPENAI_API_KEY for OpenAI and this machine and GEMINI_API_KEY for "
+    "Gemini are not to be named"
+)
 _OPENAI = "https://api.openai.com/v1"
 # The names that `--model` of the API script has in the release: the model and, where its maker has one, the address.
 API_MODELS = {
@@ -115,7 +119,7 @@ def _add_api_flags(parser: Parser, baseline: Baseline) -> None:
     parser.add_argument("--model", default="gpt4o-mini", help=f"{', '.join(API_MODELS)}, or the endpoint's own name")
     parser.add_argument("--base_url", default="", help="the address up to /v1; several are separated by commas")
     parser.add_argument("--api_key", default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--api_key_env", default="", help="the environment variable with the key: OPENAI_API_KEY")
+    parser.add_argument("--api_key_env", default="", help=_KEY_HELP)
     parser.add_argument("--api_key_file", default="", help="a file with the key, instead")
     parser.add_argument("--image_root", default="", help=argparse.SUPPRESS)
     parser.add_argument("--batch_size", type=int, default=baseline.batch_size, help="how many requests are in flight")

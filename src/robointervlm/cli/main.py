@@ -46,17 +46,18 @@ _COMMANDS = {
     "app": _Command("app", "app", "Try a model and browse samples and predictions in the browser."),
 }
 
-# Optional dependencies by the module that is missing, and the extra that brings it.
-_EXTRAS = {
-    "torch": "train",
-    "transformers": "train",
-    "accelerate": "train",
-    "safetensors": "train",
-    "mujoco": "sim",
-} | {
-    "httpx2": "api",
-    "anyio": "api",
-    "gradio": "ui",
+# Which modules an extra of pyproject.toml brings; the first that brings a module is named. "" is every installation.
+_BROUGHT = {
+    "": ("PIL", "jinja2", "markupsafe", "numpy", "pydantic", "pydantic_core", "rich", "sacrebleu", "typer", "yaml"),
+    "train": ("accelerate", "huggingface_hub", "peft", "safetensors", "tokenizers", "torch", "transformers"),
+    "scale": ("deepspeed", "ninja"),
+    "sim": ("mujoco",),
+    "api": ("anyio", "httpx2"),
+    "serve": ("fastapi", "openai", "uvicorn"),
+    "tables": ("pyarrow",),
+    "lerobot": ("av", "pyarrow"),
+    "ray": ("pyarrow", "ray"),
+    "ui": ("gradio",),
 }
 
 
@@ -155,17 +156,23 @@ def explained(error: Exception) -> int:  # noqa: PLR0911 - one per kind
             return error.exit_code
         case typer.Abort():
             return _said("interrupted.", ExitCode.INTERRUPTED, label="stopped")
-        case ModuleNotFoundError() if (extra := _EXTRAS.get((error.name or "").partition(".")[0])) is not None:
-            remedy = (
-                f"{error.name} is not installed, and this command needs it: "
-                f"pip install 'robointervlm[{extra}]', or pip install -e '.[{extra}]' in a checkout."
-            )
-            return _said(remedy, ExitCode.USAGE)
+        case ModuleNotFoundError() if (module := (error.name or "").partition(".")[0]) and module != "robointervlm":
+            return _said(_to_install(error.name or module, module), ExitCode.USAGE)
         case MemoryError():
             return _said(f"out of memory: {error}. Use a smaller batch_size.", ExitCode.EXHAUSTED)
         case _ if hasattr(error, "format_message"):
             return _usage(error)
     return _bug(error)
+
+
+def _to_install(missing: str, module: str) -> str:
+    """What to do about a module that is missing."""
+    needed = f"{missing} is not installed, and this command needs it"
+    extra = next((extra for extra, modules in _BROUGHT.items() if module in modules), None)
+    if extra is None:
+        return f"{needed}: pip install the package that has it, usually `pip install {module}`."
+    bracket = f"[{extra}]" if extra else ""
+    return f"{needed}: pip install 'robointervlm{bracket}', or pip install -e '.{bracket}' in a checkout."
 
 
 def _usage(error: Any) -> int:

@@ -144,7 +144,7 @@ def _usage_kept(model: Model, journal: Journal) -> Iterator[None]:
         yield
         return
     before = [sum(_count(entry, name) for entry in journal.entries) for name in ("input_tokens", "output_tokens")]
-    model.count_earlier(*before)
+    model.count_earlier(before[0], before[1], sum(entry["status"] in ANSWERED for entry in journal.entries))
     try:
         yield
     finally:

@@ -61,8 +61,8 @@ class StreamingModel(Model, Protocol):
         """
         ...
 
-    def count_earlier(self, input_tokens: int, output_tokens: int) -> None:
-        """Says what earlier calls of the same run have used of a budget."""
+    def count_earlier(self, input_tokens: int, output_tokens: int, answers: int) -> None:
+        """Says what earlier calls of the same run have used of a budget, and how many questions were answered."""
         ...
 
     def usage(self) -> Mapping[str, object]:

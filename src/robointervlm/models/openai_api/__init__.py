@@ -8,8 +8,7 @@ bodies), or it is this question's alone. docs/models/openai_api.md is the protoc
 
 from __future__ import annotations
 
-import ipaddress
-import os
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -17,14 +16,13 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat
-from robointervlm.core.errors import RecipeError
-from robointervlm.models.openai_api.key import Key
+from robointervlm.models.openai_api.addresses import checked_address, is_local, is_plain
+from robointervlm.models.openai_api.key import find_key
 
 if TYPE_CHECKING:
     from robointervlm.models.openai_api.model import OpenAIModel
 
-DEFAULT_KEY_ENV = "OPENAI_API_KEY"
-_CHAT = "/chat/completions"
+logger = logging.getLogger(__name__)
 
 
 class Section(BaseModel):
@@ -35,7 +33,8 @@ class Section(BaseModel):
         model: the model's name at the endpoint (`--model` gives it, too).
         coordinates: how the model writes places. `resized` is pixels of the picture it is sent; `pixel`, those of the
             stored picture, needs `resize: none`.
-        key_env: the environment variable with the key; OPENAI_API_KEY if not given, but for https addresses only.
+        key_env: the environment variable with the key, or `none`. Not given, it is the one that the maker documents at
+            the maker's own address (OPENAI_API_KEY, GEMINI_API_KEY), and OPENAI_API_KEY for a server on this machine.
         key_file: a file with the key instead.
         allow_http: send plain http to other hosts than this one.
         revision: anything; another one is another model, whose answers are not reused.
@@ -49,8 +48,8 @@ class Section(BaseModel):
             side; `none` sends pictures as they are stored.
         image_format: PNG is lossless; JPEG is smaller and has a quality.
         detail: OpenAI's own setting of that name, not sent if not given.
-        token_limit_key: what the endpoint calls the longest answer; OpenAI's newer models want max_completion_tokens.
-        omit: what the endpoint does not accept, and is not sent.
+        token_limit_key: what the endpoint calls the longest answer; the other name is tried once where it is refused.
+        omit: what is not sent. What an endpoint refuses by name is left out from then on without this, with a warning.
         extra: more fields of the request.
         max_usd: stop when this much was spent, at the two prices; requests in flight then are still paid for.
         max_tokens_total: stop when so many tokens, in and out, were used.
@@ -99,7 +98,7 @@ class Section(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_address(url) for url in urls)
+        return tuple(checked_address(url) for url in urls)
 
     @field_validator("extra")
     @classmethod
@@ -120,7 +119,7 @@ class Section(BaseModel):
             raise ValueError("give key_env or key_file, not both")
         if self.max_usd is not None and not self.priced:
             raise ValueError("max_usd needs usd_per_million_input and usd_per_million_output")
-        if not self.allow_http and (plain := [url for url in self.base_url if _is_plain(url) and not _is_local(url)]):
+        if not self.allow_http and (plain := [url for url in self.base_url if is_plain(url) and not is_local(url)]):
             raise ValueError(
                 f"{plain[0]} is plain http, which anybody on the way can read: use https, or allow_http=true"
             )
@@ -136,54 +135,10 @@ def load(section: Section) -> OpenAIModel:
     """The model of this section; nothing is sent yet. Raises `RecipeError` if the key it names is not there."""
     from robointervlm.models.openai_api.model import OpenAIModel
 
-    return OpenAIModel(section, _key(section))
-
-
-def _key(section: Section) -> Key | None:
-    """The key, None where none is to be sent: it is never taken from a recipe or a command line."""
-    if section.key_file is not None:
-        try:
-            text = section.key_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-            raise RecipeError(f"model.key_file {section.key_file} cannot be read: {reason}.") from None
-        return _checked(text, f"model.key_file {section.key_file}")
-    name = section.key_env or DEFAULT_KEY_ENV
-    # A key that nobody named for this address is not sent in the clear.
-    if section.key_env is None and any(_is_plain(url) for url in section.base_url):
-        return None
-    if name not in os.environ:
-        raise RecipeError(f"the environment variable {name}, which holds the key, is not set (model.key_env names it).")
-    return _checked(os.environ[name].strip(), f"the environment variable {name}")
-
-
-def _checked(text: str, place: str) -> Key:
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise RecipeError(f"{place} holds no key: one line of letters, digits and signs was expected.")
-    return Key(text, place)
-
-
-def _address(url: str) -> str:
-    """The address without what need not be there. Raises `ValueError`, which shows no password that is in it."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("an address is not a URL") from None
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("an address holds a user, a query or a fragment; keys come from key_env or key_file only")
-    if parts.scheme not in {"http", "https"} or not host:
-        raise ValueError("an address starts with https:// (or http:// on this machine), such as https://host/v1")
-    return url.rstrip("/").removesuffix(_CHAT).rstrip("/")
-
-
-def _is_plain(url: str) -> bool:
-    return urlsplit(url).scheme == "http"
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    key = find_key(section.base_url, section.key_env, section.key_file)
+    hosts = ", ".join(urlsplit(url).netloc for url in section.base_url)
+    if key is None:
+        logger.info("no key is sent to %s.", hosts)
+    else:
+        logger.info("the key in %s is sent to %s.", key.place, hosts)
+    return OpenAIModel(section, key)

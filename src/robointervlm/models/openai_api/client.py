@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import httpx2
 
 from robointervlm.core.errors import ModelError, RecipeError, StoppedError
 from robointervlm.core.prompt import Reply
 from robointervlm.models.openai_api.endpoints import Endpoint, Endpoints
-from robointervlm.models.openai_api.failures import ContentRefused, Failure, failure_of, wait_before
+from robointervlm.models.openai_api.failures import ContentRefused, Failure, Status, failure_of, wait_before
+from robointervlm.models.openai_api.fields import Fields, refused_fields
 from robointervlm.models.openai_api.key import Key, shown
-from robointervlm.models.openai_api.response import MAX_BODY_BYTES, completion, parsed, too_large, unpacked, used
+from robointervlm.models.openai_api.request import first_fields, sent_fields
+from robointervlm.models.openai_api.response import (
+    MAX_BODY_BYTES,
+    USELESS,
+    completion,
+    parsed,
+    status_in_body,
+    too_large,
+    unpacked,
+    used,
+)
 
 if TYPE_CHECKING:
     from robointervlm.models.openai_api import Section
     from robointervlm.models.openai_api.spending import Spending
+
+
+class _FieldsRefused(Exception):  # noqa: N818 - overcome: the question is asked in another form
+    """The endpoint does not take a field, and the next request is written without it."""
 
 
 def http_client(section: Section) -> httpx2.AsyncClient:
@@ -41,7 +59,10 @@ class Client:
         self._key = key
         self._http = http
         self._spending = spending
-        self._endpoints = Endpoints(section.base_url)
+        self._endpoints = Endpoints(section.base_url, answered=spending.earlier_answers > 0)
+        self._fields = first_fields(section)
+        self._first_bodies = anyio.Lock()
+        self._taken: set[str] = set()  # fields of a request that was answered
         self._stopping = anyio.Event()
         self._draw = random.Random()
         self._headers = {
@@ -51,34 +72,43 @@ class Client:
             **(key.header() if key is not None else {}),
         }
 
-    async def ask(self, body: bytes) -> Reply:
-        """The reply to a request.
+    async def ask(self, build: Callable[[Fields], bytes]) -> Reply:
+        """The reply to the request that `build` writes, with the fields that the endpoint takes.
 
         Raises `ModelError` if this question failed for good, and `RecipeError` or `StoppedError` if every other one
         would, too: then nothing more is sent.
         """
         try:
-            return await self._asked(body)
+            return await self._asked(build)
         except (RecipeError, StoppedError):
             self._stopping.set()
             raise
 
-    async def _asked(self, body: bytes) -> Reply:
-        endpoint: Endpoint | None = None
+    async def _asked(self, build: Callable[[Fields], bytes]) -> Reply:
+        failed: Endpoint | None = None
+        # Until something was answered, in the order of the questions: the first one given is the first one asked.
+        async with contextlib.nullcontext() if self._endpoints.one_has_answered else self._first_bodies:
+            fields, body = self._fields, await anyio.to_thread.run_sync(build, self._fields)
         attempt = 0
         while True:
-            endpoint = await self._endpoints.next_one(avoid=endpoint)
+            endpoint = await self._endpoints.next_one(avoid=failed)
+            if fields != self._fields:  # a field was refused meanwhile
+                fields, body = self._fields, await anyio.to_thread.run_sync(build, self._fields)
+                continue
             attempt += 1
             try:
                 self._check()
-                return await self._attempt(endpoint, body)
+                return await self._attempt(endpoint, body, fields)
             except ContentRefused:
                 return Reply("", 0.0, 0, 0, "refused")
+            except _FieldsRefused:
+                attempt -= 1
             except Failure as failure:
                 self._spending.failures[failure.kind] += 1
                 if not failure.again or attempt >= self._section.attempts:
                     tried = f" (attempt {attempt} of {self._section.attempts})" if failure.again else ""
                     raise ModelError(f"{failure}{tried}") from None
+                failed = endpoint
                 await self._pause(attempt, failure)
 
     def _check(self) -> None:
@@ -99,25 +129,29 @@ class Client:
         with anyio.move_on_after(seconds):
             await self._stopping.wait()
 
-    async def _attempt(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def _attempt(self, endpoint: Endpoint, body: bytes, fields: Fields) -> Reply:
         started = time.perf_counter()
         self._spending.requests += 1
         with self._endpoints.asking(endpoint):
             try:
-                status, headers, text = await self._exchange(endpoint, body)
-                if status != 200:
-                    place = self._key.place if self._key is not None else None
-                    raise failure_of(status, headers, text, host=endpoint.host, key_place=place)
-                said = self._read(text, seconds=time.perf_counter() - started)
-            except Failure as failure:
-                self._endpoints.answered(endpoint, failed=failure.again)
+                reply = self._read(await self._exchange(endpoint, body), endpoint, fields, started)
+            except ContentRefused:
+                self._endpoints.note_answer(endpoint)
                 raise
-            self._endpoints.answered(endpoint, failed=False)
+            except Failure as failure:
+                if failure.kind == USELESS:
+                    self._endpoints.note_answer(endpoint)
+                else:
+                    timeout = failure.kind == "timeout"
+                    self._endpoints.note_failure(endpoint, passing=failure.again, timeout=timeout)
+                raise
+            self._endpoints.note_answer(endpoint)
+        self._taken.update(sent_fields(self._section, fields))
         self._spending.answers += 1
-        return said
+        return reply
 
-    async def _exchange(self, endpoint: Endpoint, body: bytes) -> tuple[int, httpx2.Headers, str]:
-        """Status, headers and body, without the key. Raises `Failure`."""
+    async def _exchange(self, endpoint: Endpoint, body: bytes) -> Status:
+        """The response, without the key. Raises `Failure`."""
         deadline = self._section.deadline_seconds
         try:
             with anyio.fail_after(deadline):
@@ -130,16 +164,45 @@ class Client:
             said = self._masked(f"{type(error).__name__}: {error}")
             raise Failure("connection", f"{endpoint.host}: {shown(said, 200)}", again=True) from None
         data = unpacked(raw, response.headers.get("content-encoding", "").strip().lower())
-        return response.status_code, response.headers, self._masked(data.decode("utf-8", "backslashreplace"))
+        return Status(response.status_code, response.headers, self._masked(data.decode("utf-8", "backslashreplace")))
 
-    def _read(self, text: str, *, seconds: float) -> Reply:
-        body = parsed(text)
+    def _read(self, response: Status, endpoint: Endpoint, fields: Fields, started: float) -> Reply:
+        """The answer in a response. Raises what the response is instead."""
+        status, _, text = response
+        body = parsed(text) if 200 <= status < 300 else {}
+        status = status_in_body(body) or status
+        if not 200 <= status < 300:
+            self._learn_fields(refused_fields(status, text, sent_fields(self._section, fields)), endpoint, fields)
+            place = self._key.place if self._key is not None else None
+            response = response._replace(status=status)
+            raise failure_of(response, host=endpoint.host, key_place=place, answered=endpoint.answered)
         tokens = used(body)
-        self._spending.note_used(tokens)
-        said = completion(body, text)
+        if tokens is not None:
+            self._spending.note_used(tokens)
+        answer = completion(body, text)
+        if tokens is None:
+            self._spending.note_used(None)
         into, out = tokens if tokens is not None else (0, 0)
         # Once more: a key may have been escaped in the JSON.
-        return Reply(self._masked(said.text), seconds, into, out, said.finish_reason)
+        seconds = time.perf_counter() - started
+        return Reply(self._masked(answer.text), seconds, into, out, answer.finish_reason)
+
+    def _learn_fields(self, refused: list[str], endpoint: Endpoint, fields: Fields) -> None:
+        """Leaves the refused fields out of all requests to come. Raises `_FieldsRefused` if another form is left.
+
+        A field that was taken before is not doubted for one question's sake.
+        """
+        if not (refused := [name for name in refused if name not in self._taken or name == "detail"]):
+            return
+        if (extra := self._section.extra.keys() & set(refused)) and not endpoint.answered:
+            raise RecipeError(f"{endpoint.host} does not take {sorted(extra)}, which model.extra sends: take it out.")
+        if fields == self._fields:
+            for name in refused:
+                if (changed := self._fields.without(name)) is not None:
+                    self._fields = changed
+                    self._spending.note_refused_field(endpoint.host, name)
+        if fields != self._fields:
+            raise _FieldsRefused
 
     def _masked(self, text: str) -> str:
         return self._key.masked(text) if self._key is not None else text

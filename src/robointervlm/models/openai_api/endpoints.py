@@ -1,7 +1,7 @@
 """The replicas of one model: the least busy one gets the next request, one that just failed is left alone for a while.
 
-Until an endpoint has answered anything at all, it gets one request at a time: a refused key costs one request, not as
-many as may be in flight.
+Until an endpoint has answered a question, it gets one request at a time: a refused key, a wrong address and a field
+that it does not take cost one request each, not as many as may be in flight.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ _REST_SECONDS = 10.0
 
 @dataclass(eq=False)
 class Endpoint:
-    """One address; `host` is what messages call it."""
+    """One address; `host` is what messages call it.
+
+    `answered`: a question was answered, in this call or an earlier one of the run. `waited_for`: it was given a
+    question and did not come back in time, which another question in flight may.
+    """
 
     url: str
     in_flight: int = 0
     requests: int = 0
-    proven: bool = False
+    answered: bool = False
+    waited_for: bool = False
     rests_until: float = 0.0
 
     @property
@@ -34,15 +39,19 @@ class Endpoint:
 
     @property
     def free(self) -> bool:
-        return self.proven or not self.in_flight
+        return self.answered or self.waited_for or not self.in_flight
 
 
 class Endpoints:
     """The endpoints of a run, used within one event loop."""
 
-    def __init__(self, base_urls: Sequence[str]) -> None:
-        self._all = [Endpoint(f"{url}/chat/completions") for url in base_urls]
+    def __init__(self, base_urls: Sequence[str], *, answered: bool) -> None:
+        self._all = [Endpoint(f"{url}/chat/completions", answered=answered) for url in base_urls]
         self._changed = anyio.Event()
+
+    @property
+    def one_has_answered(self) -> bool:
+        return any(each.answered for each in self._all)
 
     async def next_one(self, avoid: Endpoint | None) -> Endpoint:
         """The best endpoint to ask; waits while none is free. `avoid` is the one that just failed this question."""
@@ -62,10 +71,14 @@ class Endpoints:
             endpoint.in_flight -= 1
             self._notify()
 
-    def answered(self, endpoint: Endpoint, *, failed: bool) -> None:
-        """Notes that an endpoint is one: it answered, or failed in a way that other questions may not."""
-        endpoint.proven = True
-        endpoint.rests_until = time.monotonic() + _REST_SECONDS if failed else 0.0
+    def note_answer(self, endpoint: Endpoint) -> None:
+        endpoint.answered = True
+        endpoint.rests_until = 0.0
+
+    def note_failure(self, endpoint: Endpoint, *, passing: bool, timeout: bool) -> None:
+        """Notes a failure; a passing one is the endpoint's own, and it is left alone for a while."""
+        endpoint.waited_for = endpoint.waited_for or timeout
+        endpoint.rests_until = time.monotonic() + _REST_SECONDS if passing else 0.0
 
     def _notify(self) -> None:
         self._changed.set()

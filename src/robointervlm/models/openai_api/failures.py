@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from robointervlm.core.errors import RecipeError, RoboInterError, StoppedError
 from robointervlm.models.openai_api.key import shown
@@ -16,6 +17,8 @@ from robointervlm.models.openai_api.key import shown
 MAX_BACKOFF_SECONDS = 60.0
 
 _TRANSIENT = {408, 409, 425, 429}
+# What an address answers that is none of an endpoint; of one that has answered before, something on the way says it.
+_WRONG_ADDRESS = {404, 405, 501}
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _FILTER_CODES = {"content_filter", "content_policy_violation", "moderation_blocked"}
 
@@ -38,33 +41,58 @@ class ContentRefused(Exception):  # noqa: N818 - the endpoint's answer, not a fa
     """The endpoint's filter declined the question."""
 
 
-def failure_of(status: int, headers: Mapping[str, str], text: str, *, host: str, key_place: str | None) -> Exception:
-    """The failure that a status other than 200 is. `text` is the body with the key masked."""
-    code, said = _error_of(text)
-    if status in {401, 403, 404} or 300 <= status < 400:
-        return _stopping(status, host, key_place)
-    wait = retry_after(headers.get("retry-after"))
-    if status == 402 or (status == 429 and _is_quota(code, said, wait)):
-        return StoppedError(f"{host} says that the quota is spent (status {status}): {shown(said, 200)}")
-    if status == 400 and code in _FILTER_CODES:
+class Status(NamedTuple):
+    """A response whose status is not 200, or says so in its body; `text` is the body with the key masked."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool) -> Exception:
+    """The failure that a response is; `answered` says whether this endpoint has answered a question before.
+
+    Once it has, neither the address nor the model's name is wrong: what looks like it, such as the 404 or the redirect
+    of a proxy to a body that is too large for it, is this question's alone. A refused key stops the run at any time.
+    """
+    status = said.status
+    code, message = _error_of(said.text)
+    if status in {400, 403} and code in _FILTER_CODES:
         return ContentRefused(code)
-    again = status in _TRANSIENT or status >= 500
-    return Failure(f"status {status}", f"{host} answered {status}: {shown(said)}", again=again, retry_after=wait)
+    if status in {401, 403} or _is_refused_key(status, said.text):
+        return _refused_key(status, host, key_place)
+    wrong_address = status in _WRONG_ADDRESS or 300 <= status < 400
+    if wrong_address and not answered:
+        return _stopping(status, host)
+    wait = retry_after(said.headers.get("retry-after"))
+    if status == 402 or (status == 429 and _is_quota(code, message, wait)):
+        return StoppedError(f"{host} says that the quota is spent (status {status}): {shown(message, 200)}")
+    again = not wrong_address and (status in _TRANSIENT or status >= 500)
+    shown_text = "(a redirect, which is not followed)" if 300 <= status < 400 else shown(message)
+    return Failure(f"status {status}", f"{host} answered {status}: {shown_text}", again=again, retry_after=wait)
 
 
-def _stopping(status: int, host: str, key_place: str | None) -> RoboInterError:
+def _is_refused_key(status: int, text: str) -> bool:
+    # Gemini says so with a 400.
+    return status == 400 and any(f'"{code}"' in text for code in ("API_KEY_INVALID", "invalid_api_key"))
+
+
+def _refused_key(status: int, host: str, key_place: str | None) -> RoboInterError:
     # Without the body: providers repeat a part of the key in it.
+    key = f"check {key_place}" if key_place else "no key was sent: name one with model.key_env or model.key_file"
+    return RecipeError(f"{host} answered {status} (not allowed): {key}, and that it may use model.model.")
+
+
+def _stopping(status: int, host: str) -> RoboInterError:
     if 300 <= status < 400:
         return RecipeError(
             f"{host} answered {status}, a redirect, which is not followed: give the address it leads to as "
             "model.base_url if you trust it."
         )
-    if status == 404:
-        return RecipeError(
-            f"{host} answered 404 (not found): check model.base_url, which usually ends in /v1, and model.model."
-        )
-    key = f"check {key_place}" if key_place else "no key was sent: name one with model.key_env or model.key_file"
-    return RecipeError(f"{host} answered {status} (not allowed): {key}, and that it may use model.model.")
+    meaning = "not found" if status == 404 else "no such method"
+    return RecipeError(
+        f"{host} answered {status} ({meaning}): check model.base_url, which usually ends in /v1, and model.model."
+    )
 
 
 def _is_quota(code: str, said: str, wait: float | None) -> bool:

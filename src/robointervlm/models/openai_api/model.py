@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import queue
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
 from robointervlm.core.coordinates import ImageSize
@@ -86,9 +86,10 @@ class OpenAIModel:
         if stop is not None:
             raise stop
 
-    def count_earlier(self, input_tokens: int, output_tokens: int) -> None:
+    def count_earlier(self, input_tokens: int, output_tokens: int, answers: int) -> None:
         self._spending.earlier_input_tokens = input_tokens
         self._spending.earlier_output_tokens = output_tokens
+        self._spending.earlier_answers = answers
 
     def usage(self) -> dict[str, object]:
         return self._spending.summary()
@@ -99,8 +100,7 @@ class OpenAIModel:
         index, (prompt, decoding) = question
         result: Reply | Exception
         try:
-            body = await anyio.to_thread.run_sync(request_body, self._section, prompt, decoding)
-            result = await client.ask(body)
+            result = await client.ask(functools.partial(request_body, self._section, prompt, decoding))
         except Exception as error:  # noqa: BLE001 - the boundary to an endpoint: the failure becomes a counted value
             result = error
         arrived.put((index, result))

@@ -12,6 +12,7 @@ from PIL import Image
 from robointervlm.core.coordinates import ImageSize, smart_resize
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import IMAGE_MARKER
+from robointervlm.models.openai_api.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,29 +32,42 @@ def sent_size(section: Section, image: ImageSize) -> ImageSize:
             return ImageSize(max(1, round(image.width * scale)), max(1, round(image.height * scale)))
 
 
-def request_body(section: Section, prompt: Prompt, decoding: Decoding) -> bytes:
-    """The request of this question."""
+def first_fields(section: Section) -> Fields:
+    """The optional fields as the settings have them, before an endpoint has refused any."""
+    return Fields(section.token_limit_key, frozenset(section.omit))
+
+
+def sent_fields(section: Section, fields: Fields) -> list[str]:
+    """The names of what a request holds beside model and messages."""
+    names = [fields.token_limit_key, "temperature", "seed", *(["detail"] if section.detail is not None else [])]
+    return [name for name in names if name not in fields.omitted] + list(section.extra)
+
+
+def request_body(section: Section, prompt: Prompt, decoding: Decoding, fields: Fields | None = None) -> bytes:
+    """The request of this question, with the optional fields as they are in the settings if not given."""
+    fields = fields or first_fields(section)
     pictures = iter(prompt.pictures)
+    detail = None if "detail" in fields.omitted else section.detail
     body: dict[str, object] = {
         "model": section.model,
-        "messages": [_message(section, message, pictures) for message in prompt.messages],
-        section.token_limit_key: decoding.max_new_tokens,
+        "messages": [_message(section, message, pictures, detail) for message in prompt.messages],
+        fields.token_limit_key: decoding.max_new_tokens,
         "temperature": decoding.temperature,
         "seed": decoding.seed,
         **section.extra,
     }
-    for name in section.omit:
+    for name in fields.omitted & body.keys():
         del body[name]
     return json.dumps(body, separators=(",", ":")).encode("ascii")
 
 
-def _message(section: Section, message: Message, pictures: Iterator[Picture]) -> dict[str, object]:
+def _message(section: Section, message: Message, pictures: Iterator[Picture], detail: str | None) -> dict[str, object]:
     if message.role != "user" or IMAGE_MARKER not in message.text:
         return {"role": message.role, "content": message.text}
     first, *others = message.text.split(IMAGE_MARKER)
     parts = [_text(first)]
     for text in others:
-        parts += [_picture(section, next(pictures)), _text(text)]
+        parts += [_picture(section, next(pictures), detail), _text(text)]
     return {"role": message.role, "content": [part for part in parts if part.get("text") != ""]}
 
 
@@ -61,7 +75,7 @@ def _text(text: str) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
-def _picture(section: Section, picture: Picture) -> dict[str, object]:
+def _picture(section: Section, picture: Picture, detail: str | None) -> dict[str, object]:
     image = Image.fromarray(picture)
     size = sent_size(section, ImageSize(*image.size))
     if size != image.size:
@@ -73,6 +87,6 @@ def _picture(section: Section, picture: Picture) -> dict[str, object]:
         image.save(file, "JPEG", quality=section.jpeg_quality, subsampling=0)
     data = base64.b64encode(file.getvalue()).decode("ascii")
     url = {"url": f"data:image/{section.image_format};base64,{data}"}
-    if section.detail is not None:
-        url["detail"] = section.detail
+    if detail is not None:
+        url["detail"] = detail
     return {"type": "image_url", "image_url": url}

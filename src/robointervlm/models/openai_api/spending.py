@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,15 @@ from robointervlm.models.openai_api.response import Used
 
 if TYPE_CHECKING:
     from robointervlm.models.openai_api import Section
+
+logger = logging.getLogger(__name__)
+
+# What is done about a field that an endpoint refuses.
+_WITHOUT = {
+    "temperature": "it is left out, so that the endpoint's own default holds: answers may differ from call to call.",
+    "seed": "it is left out.",
+    "detail": "it is left out.",
+}
 
 
 @dataclass
@@ -26,6 +36,8 @@ class Spending:
     output_tokens: int = 0
     earlier_input_tokens: int = 0
     earlier_output_tokens: int = 0
+    earlier_answers: int = 0
+    refused_fields: list[str] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -64,6 +76,14 @@ class Spending:
         self.input_tokens += used.input_tokens
         self.output_tokens += used.output_tokens
 
+    def note_refused_field(self, host: str, name: str) -> None:
+        """Counts a request that was refused for a field's name, which later ones do not have, and says so once."""
+        self.refused_fields.append(name)
+        self.failures["refused field"] += 1
+        logger.warning(
+            "%s does not take '%s': %s", host, name, _WITHOUT.get(name, "its other name is sent from now on.")
+        )
+
     def note_retry(self) -> None:
         """Counts another attempt. Raises `StoppedError` if the endpoint fails more than it answers."""
         if self.retries >= self.answers + self.section.retry_credit:
@@ -83,5 +103,6 @@ class Spending:
             "input_tokens_before": self.earlier_input_tokens,
             "output_tokens_before": self.earlier_output_tokens,
             "usd_of_the_run": self.usd,
+            "refused_fields": list(self.refused_fields),
             "failures": dict(sorted(self.failures.items())),
         }

@@ -1,9 +1,14 @@
 """Scores prediction files of the task-planning questions: `python eval.py --help`."""
 
 import sys
+from pathlib import Path
+from runpy import run_path
 
-from robointervlm.cli.documented import script
-from robointervlm.cli.documented_scores import score_planning_files
+try:
+    from robointervlm.cli.documented import script
+    from robointervlm.cli.documented_scores import score_planning_files
+except ModuleNotFoundError:
+    run_path(str(Path(__file__).resolve().parents[5] / "requirements/not_installed.py"), run_name=__name__)
 
 if __name__ == "__main__":
     script(score_planning_files, sys.argv[1:])

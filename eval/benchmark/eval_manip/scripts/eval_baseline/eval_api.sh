@@ -12,7 +12,8 @@ model_path_list=(
 model_name_list=(
     "gpt4o-mini"
 )
-# ---- Where they are served, and what they answer in. The key is in OPENAI_API_KEY, or in the file API_KEY_FILE ----
+# ---- Where they are served, and what they answer in. The key is in OPENAI_API_KEY (Gemini: GEMINI_API_KEY), or in the
+# file API_KEY_FILE; for another https address than the makers', API_KEY_ENV names the variable that holds its key ----
 base_url="${BASE_URL:-}" # https://…/v1; empty is the maker's own, for GPT and Gemini
 model_coordinates="${MODEL_COORDINATES:-resized}" # resized (pixels of the picture as sent), per_mille, unit
 
