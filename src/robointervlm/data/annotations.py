@@ -29,6 +29,7 @@ _LONGEST_LINE = 1 << 20
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # A smaller file is walked in a fifth of a second; a larger one once, and what was found is kept.
 STORE_FROM_BYTES = 16_000_000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 Layout = Literal["list", "object", "lines"]
 # One for all records: `json.loads` with an option makes a new one each time.
 _decoded = json.JSONDecoder(parse_constant=refuse_constant).decode
@@ -127,14 +128,21 @@ class RecordFile:
 
     def __getitem__(self, position: int) -> Any:
         """The record as JSON gives it, which may be no object at all; a line that is no JSON is a `RecordError`."""
-        places = self._places()
-        start, end = int(places[position, 0]), int(places[position, 1])
-        # At a place instead of from the last one: processes that were forked share the file.
-        content = os.pread(self._opened().fileno(), end - start, start)
+        content = self._content(position)
         try:
             return _decoded(content.decode("utf-8"))
         except _BAD_JSON as error:
             raise RecordError(self.problem(position, "", f"is not JSON: {_said(error)}")) from error
+
+    def escapes_surrogates(self, position: int) -> bool:
+        r"""Whether the record has `\ud800` to `\udfff` in it: halves of characters, two of which are a whole one."""
+        return _SURROGATE.search(self._content(position)) is not None
+
+    def _content(self, position: int) -> bytes:
+        places = self._places()
+        start, end = int(places[position, 0]), int(places[position, 1])
+        # At a place instead of from the last one: processes that were forked share the file.
+        return os.pread(self._opened().fileno(), end - start, start)
 
     @property
     def is_large(self) -> bool:

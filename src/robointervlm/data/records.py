@@ -116,7 +116,10 @@ class Annotations(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         with self.naming(index):
-            return read_record(self.raw(index), self.spec, self.task, self.image_root, self._position(index))
+            record = self.raw(index)
+            if self.file.escapes_surrogates(self._position(index)):
+                _refuse_half_characters(record)
+            return read_record(record, self.spec, self.task, self.image_root, self._position(index))
 
     @contextmanager
     def naming(self, index: int) -> Iterator[None]:
@@ -168,7 +171,6 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     """
     if not isinstance(record, dict):
         raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
-    _refuse_half_characters(record)
     name = _id(record)
     task = _task_of(record, task)
     if record.get("video") or record.get("videos"):
@@ -212,7 +214,7 @@ def _task_of(record: Mapping[str, object], task: Task) -> Task:
     return task if named is None else task_named(named)
 
 
-def _refuse_half_characters(record: Mapping[str, Any]) -> None:
+def _refuse_half_characters(record: object) -> None:
     """Raises `FieldError` for half of a surrogate pair anywhere: JSON can write it, but nothing that is made of it."""
     try:
         json.dumps(record, ensure_ascii=False).encode()
