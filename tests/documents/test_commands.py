@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import typer
+from markdown_pages import CODE, ROOT, commands, pages, sections
 from pydantic import BaseModel
 
-from markdown_pages import CODE, ROOT, commands, pages, sections
 from robointervlm.cli.main import app
 from robointervlm.evaluate.recipe import EvaluationRecipe
+from robointervlm.models.model import families
 from robointervlm.runs.settings import override_values
 from robointervlm.train.recipe import TrainRecipe
 
@@ -67,7 +68,8 @@ def _unparsed(command: Any, path: tuple[str, ...], words: list[str]) -> list[str
     try:
         command.make_context(" ".join(path), list(words))
     except Exception as error:  # noqa: BLE001 - whatever the parser says
-        return [f"robointer {' '.join([*path, *words])}: {getattr(error, 'format_message', lambda: error)()}"]
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        return [f"robointer {' '.join([*path, *words])}: {message}"]
     return []
 
 
@@ -112,8 +114,6 @@ def test_what_a_backslash_continues_belongs_to_the_command():
 
 @cache
 def _models() -> list[type[BaseModel]]:
-    from robointervlm.models.model import families
-
     return [importlib.import_module(f"robointervlm.models.{name}").Section for name in families()]
 
 

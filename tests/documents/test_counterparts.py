@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from markdown_pages import BOLD, CODE, LINK, ROOT, Section, links, sections
 
 PAIRS = [("README.md", "README_CN.md"), ("data_process/README_DATA.md", "data_process/README_DATA_zh.md")]

@@ -6,10 +6,11 @@ import re
 import tomllib
 
 import pytest
-
 from markdown_pages import ROOT
-from robointervlm.core.errors import ExitCode
 from test_commands import command_at
+
+from robointervlm.core.errors import ExitCode
+from robointervlm.tasks import all_tasks
 
 # How long the demo takes, in the words of each place.
 MINUTES = {
@@ -70,8 +71,6 @@ def _ints(row: str) -> list[str]:
 
 
 def test_every_task_is_explained_in_the_readme_or_a_page_of_docs():
-    from robointervlm.tasks import all_tasks
-
     pages = ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
     named = {name for page in pages for name in re.findall(r"`(\w+)`", text(page))}
     assert sorted(set(all_tasks()) - named) == []

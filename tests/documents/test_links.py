@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from markdown_pages import CODE, ROOT, anchors, links, pages, sections
 
 # Begins a path of this repository; files of the package are also named from the package's folder on.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from markdown_pages import CODE, ROOT, commands, pages, sections
 from test_commands import command_at, options
 
