@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^\s*```(\S*)\s*$")
 HEADING = re.compile(r"^(#{1,6}) (.+?)\s*$")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+# Code within a sentence; it may go on in the next line, but not in the next paragraph.
+CODE = re.compile(r"(?<!`)`((?:[^`\n]|\n(?!\s*\n))+)`(?!`)")
 BOLD = re.compile(r"\*\*[^*]+\*\*")
 # What begins a command line where the whole block is one: an indented block holds diagrams and formulas, too.
 INDENTED = "    "
@@ -60,6 +61,11 @@ def sections(text: str) -> list[Section]:
     if language is not None:
         raise AssertionError(f"a code block is not closed: {block[:1]}")
     return found
+
+
+def spans(text: str) -> list[str]:
+    """The code within the text's sentences, each on one line."""
+    return [" ".join(found.split()) for found in CODE.findall(text)]
 
 
 def anchors(text: str) -> set[str]:
@@ -120,7 +126,7 @@ def _command_lines(text: str) -> list[str]:
             lines += _joined(block.splitlines())
         indented = [line for line in section.lines if line.startswith(INDENTED) and not line.lstrip().startswith("|")]
         lines += _joined(indented)
-        lines += CODE.findall("\n".join(line for line in section.lines if not line.startswith(INDENTED)))
+        lines += spans("\n".join(line for line in section.lines if not line.startswith(INDENTED)))
     return lines
 
 

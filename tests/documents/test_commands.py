@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from markdown_pages import CODE, ROOT, commands, pages, sections
+from markdown_pages import ROOT, commands, pages, sections, spans
 from pydantic import BaseModel
 
 from robointervlm.cli.main import app
@@ -75,8 +75,8 @@ def _unparsed(command: Any, path: tuple[str, ...], words: list[str]) -> list[str
 
 def _in_a_block(text: str) -> set[str]:
     """The lines of the page that are whole commands: those of code blocks, not the code within sentences."""
-    spans = set(CODE.findall("\n".join(line for section in sections(text) for line in section.lines)))
-    return {line for line, _ in commands(text)} - spans
+    in_sentences = set(spans("\n".join(line for section in sections(text) for line in section.lines)))
+    return {line for line, _ in commands(text)} - in_sentences
 
 
 def wrong_commands(text: str) -> list[str]:
@@ -140,10 +140,10 @@ def is_key(name: str) -> bool:
 
 
 def wrong_keys(text: str) -> list[str]:
-    spans = [span for section in sections(text) for span in CODE.findall("\n".join(section.lines))]
+    in_sentences = [span for section in sections(text) for span in spans("\n".join(section.lines))]
     words = [word for _, given in commands(text) for word in given]
     found = []
-    for word in dict.fromkeys([*spans, *words]):
+    for word in dict.fromkeys([*in_sentences, *words]):
         if not (match := KEY.match(word)) or match[1].endswith(ENDINGS):
             continue
         if match[1].split(".")[0] in SECTIONS and not is_key(match[1]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from markdown_pages import BOLD, CODE, LINK, ROOT, Section, links, sections
+from markdown_pages import BOLD, CODE, LINK, ROOT, Section, links, sections, spans
 
 PAIRS = [("README.md", "README_CN.md"), ("data_process/README_DATA.md", "data_process/README_DATA_zh.md")]
 # A translated page names the translated page where the English one names the English one.
@@ -46,7 +46,7 @@ def _parts(section: Section) -> dict[str, object]:
 
 
 def _code(text: str) -> list[str]:
-    return sorted({_english(span) for span in CODE.findall(text)})
+    return sorted({_english(span) for span in spans(text)})
 
 
 def _row(row: list[str]) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from markdown_pages import CODE, ROOT, anchors, links, pages, sections
+from markdown_pages import ROOT, anchors, links, pages, sections, spans
 
 # Begins a path of this repository; files of the package are also named from the package's folder on.
 FOLDERS = ("src", "tests", "recipes", "docs", "eval", "qwen-vl-finetune", "data_process", "benchmarks", "requirements")
@@ -73,7 +73,7 @@ def test_every_file_of_the_repository_that_a_page_names_is_there(page: Path):
         return  # it tells what was, too
     text = "\n".join("\n".join(section.lines) for section in sections((ROOT / page).read_text("utf-8")))
     missing = []
-    for name in filter(PATH.match, CODE.findall(text)):
+    for name in filter(PATH.match, spans(text)):
         first = name.partition("/")[0]
         if first == "robointervlm":
             candidates = [ROOT / "src" / name]

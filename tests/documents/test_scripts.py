@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from markdown_pages import CODE, ROOT, commands, pages, sections
+from markdown_pages import ROOT, commands, pages, sections, spans
 from test_commands import command_at, options
 
 PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
@@ -65,8 +65,8 @@ def known_flags() -> set[str]:
 
 def wrong_flags(text: str) -> list[str]:
     """The flags in the page's sentences, and of its calls of scripts, that no command and no script has."""
-    spans = [span for section in sections(text) for span in CODE.findall("\n".join(section.lines))]
-    words = [word for span in spans if span.startswith("--") for word in span.split()]
+    in_sentences = [span for section in sections(text) for span in spans("\n".join(section.lines))]
+    words = [word for span in in_sentences if span.startswith("--") for word in span.split()]
     words += [word for _, _, arguments in called(text) for word in arguments]
     flags = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
     return sorted(flags - known_flags() - OTHERS)
