@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from markdown_pages import ROOT, commands, pages, sections, spans
 from pydantic import BaseModel
 
@@ -139,11 +140,21 @@ def is_key(name: str) -> bool:
     return names[0] == "model" and any(_fields(section, names[1:]) for section in _models())
 
 
+def _keys_of_recipes(text: str) -> list[str]:
+    """The dotted keys of the parts of recipes in the page's YAML blocks."""
+    found = []
+    for language, block in [block for section in sections(text) for block in section.blocks]:
+        values = yaml.safe_load(block) if language == "yaml" else None
+        if isinstance(values, dict) and set(values) <= SECTIONS:
+            found += [f"{name}.{key}" for name, inner in values.items() if isinstance(inner, dict) for key in inner]
+    return found
+
+
 def wrong_keys(text: str) -> list[str]:
     in_sentences = [span for section in sections(text) for span in spans("\n".join(section.lines))]
     words = [word for _, given in commands(text) for word in given]
     found = []
-    for word in dict.fromkeys([*in_sentences, *words]):
+    for word in dict.fromkeys([*in_sentences, *words, *_keys_of_recipes(text)]):
         if not (match := KEY.match(word)) or match[1].endswith(ENDINGS):
             continue
         if match[1].split(".")[0] in SECTIONS and not is_key(match[1]):
@@ -157,7 +168,15 @@ def test_every_recipe_key_exists(page: Path):
     assert wrong_keys((ROOT / page).read_text("utf-8")) == []
 
 
-@pytest.mark.parametrize("text", ["`batch.packs`", "`model.lora.rnk=8`", "```bash\nrobointer train run.dri=a\n```"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`batch.packs`",
+        "`model.lora.rnk=8`",
+        "```bash\nrobointer train run.dri=a\n```",
+        "```yaml\nwatch:\n  validations: {every: 5}\n```",
+    ],
+)
 def test_a_recipe_key_that_does_not_exist_is_found(text: str):
     pytest.importorskip("torch")
     assert wrong_keys(text)

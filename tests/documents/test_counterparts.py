@@ -1,6 +1,7 @@
 """A translated page is the counterpart of the English one: the same parts in the same places.
 
-The words are free. Code blocks are the same to the byte, comments included, so that they can be copied.
+The words are free, but a paragraph has as many lines in both pages, so that a new sentence goes into the same line of
+each. Code blocks are the same to the byte, comments included, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def _parts(section: Section) -> dict[str, object]:
     words = LINK.sub("", CODE.sub("", prose))
     return {
         "code blocks": section.blocks,
+        # Sentence by sentence cannot be compared; a line that was added to one page only can be seen.
+        "lines": len([line for line in prose.splitlines() if line.strip()]),
         "paragraphs": len(re.findall(r"\S[^\n]*(?:\n[^\n]*\S[^\n]*)*", prose)),
         "list items": len(LIST_ITEM.findall(prose)),
         "bold": len(BOLD.findall(prose)),
@@ -146,6 +149,7 @@ def test_a_page_of_the_same_parts_in_other_words_is_a_counterpart():
         ("* 另一个\n", "", "list items"),
         ("**粗体**", "粗体", "bold"),
         ("个。\n", "个。\n\n又一段。\n", "paragraphs"),
+        ("个。\n", "个。\n又一行。\n", "lines"),
     ],
 )
 def test_a_page_that_lacks_or_changes_a_part_is_none(old: str, new: str, named: str):
