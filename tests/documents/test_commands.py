@@ -25,7 +25,21 @@ PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
 ELLIPSIS = re.compile(r"…|\.\.\.")
 SECTIONS = set(TrainRecipe.model_fields) | set(EvaluationRecipe.model_fields)
 KEY = re.compile(r"^([a-z_]+(?:\.[a-z_]+)+)(=.*)?$")
-ENDINGS = (".json", ".jsonl", ".md", ".py", ".yaml", ".pt", ".txt", ".png", ".html", ".mdb", ".pkl", ".parquet")
+ENDINGS = (
+    ".json",
+    ".jsonl",
+    ".md",
+    ".py",
+    ".yaml",
+    ".pt",
+    ".txt",
+    ".png",
+    ".html",
+    ".mdb",
+    ".pkl",
+    ".parquet",
+    ".safetensors",
+)
 FLAG = re.compile(r"^--[a-z][a-z_-]*")
 
 
