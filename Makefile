@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-demo: setup  ## simulate, train, predict, score, and look: about seven minutes on two cores
+demo: setup  ## simulate, train, predict, score, and look: about 6 minutes on two cores
 	$(BIN)/robointer demo $(ARGS)
 
 test: setup  ## every test
