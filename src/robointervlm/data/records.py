@@ -117,7 +117,7 @@ class Annotations(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         with self.naming(index):
             record = self.raw(index)
-            if self.file.escapes_surrogates(self._position(index)):
+            if isinstance(record, dict) and self.file.escapes_surrogates(self._position(index)):
                 _refuse_half_characters(record)
             return read_record(record, self.spec, self.task, self.image_root, self._position(index))
 
@@ -171,13 +171,13 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     """
     if not isinstance(record, dict):
         raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
-    name = _id(record)
     task = _task_of(record, task)
     if record.get("video") or record.get("videos"):
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
         )
     record = third_party.renamed(record, spec) if spec.fields else filled(record, spec.format)
+    name = _id(record)
     conversation = _conversation(record)
     references = pictures_of(record, spec, image_root)
     questions = _with_markers(conversation.questions, len(references))
@@ -214,7 +214,7 @@ def _task_of(record: Mapping[str, object], task: Task) -> Task:
     return task if named is None else task_named(named)
 
 
-def _refuse_half_characters(record: object) -> None:
+def _refuse_half_characters(record: Mapping[str, Any]) -> None:
     """Raises `FieldError` for half of a surrogate pair anywhere: JSON can write it, but nothing that is made of it."""
     try:
         json.dumps(record, ensure_ascii=False).encode()
