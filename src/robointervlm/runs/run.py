@@ -32,17 +32,24 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path, recipe: BaseModel) -> Iterator[Run]:
+    def opened(cls, folder: Path, recipe: BaseModel | None = None) -> Iterator[Run]:
         """The run's folder, made, locked and logged to until the block ends.
 
+        Without a recipe nothing that is there is changed: `write` is for when it was compared with what is there.
         Raises `RecipeError` if another process is writing there.
         """
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(folder), logging_to(folder / "log.txt"):
-            write_recipe(recipe, folder / "recipe.yaml")
-            write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
-            yield cls(folder)
+            run = cls(folder)
+            if recipe is not None:
+                run.write(recipe)
+            yield run
+
+    def write(self, recipe: BaseModel) -> None:
+        """Write down what is run, and on what."""
+        write_recipe(recipe, self.folder / "recipe.yaml")
+        write_atomically(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
 
 _locks: set[int] = set()

@@ -68,7 +68,6 @@ class Plan:
         else:
             # A step that the last epoch cannot fill is left out; at least one is made.
             self.steps = max(1, int(recipe.run.epochs * len(mixture)) // self.step_size)
-        self.identity: dict[str, object] = {}
         self._lengths = lengths
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
@@ -232,8 +231,6 @@ class Planned(Protocol):
     def processes(self) -> int: ...
     @property
     def step_size(self) -> int: ...
-    @property
-    def identity(self) -> dict[str, Any]: ...
 
     def micro_batch(self, rank: int, number: int) -> Sequence[Any]:
         """What the loading function is given for this rank's micro-batch of this number."""
