@@ -24,6 +24,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.augment import augmented
 from robointervlm.train.pixel_cache import Cut, Loaded, PixelCache, PixelCounts, cut
 from robointervlm.train.recipe import AugmentSection, TrainRecipe
+from robointervlm.train.spelled import name_of, written
 from robointervlm.train.supervision import model_space, taught
 from robointervlm.train.workers import naming_lost_workers
 
@@ -168,8 +169,8 @@ class Feed:
         """Raise `TooLongError` for a sample of more tokens than the recipe allows."""
         if tokens > self.max_tokens:
             raise TooLongError(
-                f"{tokens} tokens, batch.max_tokens is {self.max_tokens}; raise it, lower model.max_pixels, "
-                "or leave such samples out with batch.too_long=drop."
+                f"{tokens} tokens, {name_of('batch.max_tokens')} is {self.max_tokens}; leave such samples out with "
+                f"{written({'batch.too_long': 'drop'})}, which a run that has begun takes, too."
             )
 
     def messages(self, sample: Sample, turns: tuple[Turn, ...], size: ImageSize | None) -> tuple[Message, ...]:

@@ -34,6 +34,7 @@ from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.inputs import Inputs, refuse_other_inputs
+from robointervlm.train.measures import cores
 from robointervlm.train.non_finite import how_to_go_on, non_finite
 from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
 from robointervlm.train.packing import packing
@@ -43,6 +44,7 @@ from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import Difference, begun_with, recorded, refuse_other_recipe
 from robointervlm.train.sample_log import SampleLog, forget_after
+from robointervlm.train.too_long import TooLong, judge, too_long_in
 from robointervlm.train.validation import VALIDATION, Validating, Validation
 from robointervlm.train.watch import METRICS, Watch
 
@@ -112,6 +114,7 @@ class Training:
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
         processes = self.accelerator.num_processes
         if recipe.batch.pack == "none":
+            judge(by_first(Together(self.accelerator), self._too_long), recipe.batch)
             self.load, self.plan = self.feed, Plan(self.mixture, recipe, processes, self.feed.usual_lengths())
         else:
             self.load, self.plan = packing(self.feed, recipe, processes)
@@ -120,6 +123,10 @@ class Training:
         self.parts = summary(self.model.network, recipe.optim)
         self._frozen = frozen_digest(self.model.network)
         self.engine = engine_for(recipe, self.model.network, self.accelerator)
+
+    def _too_long(self) -> TooLong:
+        begun = checkpoints.newest_step(self.checkpoint_root) is not None
+        return too_long_in(self.feed, self.recipe.run.dir, begun=begun, processes=cores())
 
     @property
     def checkpoint_root(self) -> Path:
@@ -238,7 +245,7 @@ class Training:
         # In fp16 scales are tried that are too high; such a step is left out and the scale lowered.
         if not (math.isfinite(mean) and (math.isfinite(norm) or self.engine.finds_scale)):
             advice = how_to_go_on(self.recipe, self.parts, checkpoints.newest_step(self.checkpoint_root))
-            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm, advice)
+            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm, advice=advice)
         return StepNumbers(mean, norm)
 
     def _over_all(self, *values: float | torch.Tensor) -> list[float]:

@@ -20,7 +20,13 @@ NAMED = 16
 
 
 def non_finite(  # noqa: PLR0913 - one for each thing that is told
-    ranks: Ranks, step: int, micro_batches: Sequence[MicroBatch], losses: Sequence[Tensor], norm: float, advice: str
+    ranks: Ranks,
+    step: int,
+    micro_batches: Sequence[MicroBatch],
+    losses: Sequence[Tensor],
+    norm: float,
+    *,
+    advice: str,
 ) -> NonFiniteLossError:
     """The error of a step; `losses` are this process's, one per micro-batch. Every process has to call this.
 
@@ -52,11 +58,11 @@ def how_to_go_on(recipe: TrainRecipe, parts: Sequence[PartSummary], last: int | 
 
     A rate that follows `optim.language_lr` is not named: it follows.
     """
-    rates = {
-        f"optim.{part.part}_lr": rate / 2
-        for part in parts
-        if part.lr is not None and (rate := getattr(recipe.optim, f"{part.part}_lr")) is not None
-    } or {"optim.language_lr": recipe.optim.language_lr / 2}
+    own = {f"optim.{part.part}_lr" for part in parts if part.lr is not None}
+    values = {key: getattr(recipe.optim, key.removeprefix("optim.")) for key in sorted(own)}
+    if not values or None in values.values():
+        values["optim.language_lr"] = recipe.optim.language_lr
+    rates = {key: rate / 2 for key, rate in values.items() if rate is not None}
     settings = {**{key: f"{rate:.6g}" for key, rate in rates.items()}, "run.change": ",".join(rates)}
     start = "begins again, since no checkpoint was written yet" if last is None else f"goes on from step {last}"
     return (

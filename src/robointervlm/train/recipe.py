@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -116,6 +116,10 @@ Changeable = Literal[
     "model.liger",
     "run.gradient_checkpointing",
 ]
+
+
+# What `--change_lr True` of the documented script stands for.
+RATES = tuple(key for key in get_args(Changeable) if key.endswith("_lr"))
 
 
 class RunSection(_Section):

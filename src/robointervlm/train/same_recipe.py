@@ -102,14 +102,19 @@ def differences(before: TrainRecipe, now: TrainRecipe) -> list[Difference]:
     return [
         Difference(key, old[key], new)
         for key, new in settings_of(now)
-        if key not in MAY_CHANGE and key not in COMPARED_BY_CONTENT and _meaning(key, old[key]) != _meaning(key, new)
+        if key not in MAY_CHANGE
+        and key not in COMPARED_BY_CONTENT
+        and old[key] != new
+        and _meaning(key, old[key], before) != _meaning(key, new, now)
     ]
 
 
-def _meaning(key: str, value: Any) -> object:
+def _meaning(key: str, value: Any, recipe: TrainRecipe) -> object:
     """A value in the one of its ways of writing that is compared."""
     if key == "model.tune":
         return sorted(value)
+    if key in ("optim.merger_lr", "optim.experts_lr"):
+        return value or recipe.optim.language_lr
     return parse_entries(value) if key == "mixture" else value
 
 
