@@ -108,7 +108,7 @@ def refused(key: str) -> bool:
 def test_every_key_of_the_recipe_is_tried_here():
     assert list(OTHER) == keys()
     assert len(keys()) == 61
-    assert len([key for key in keys() if refused(key)]) == 37
+    assert len([key for key in keys() if refused(key)]) == 38
     assert set(MAY_CHANGE) | set(COMPARED_BY_CONTENT) | set(CHANGEABLE) <= set(keys())
     assert not set(CHANGEABLE) & (set(MAY_CHANGE) | set(COMPARED_BY_CONTENT))
     assert all(MAY_CHANGE.values()), "each has its reason"
@@ -279,6 +279,15 @@ def largest(first: Path, second: Path) -> float:
 
     ours, theirs = load_file(first), load_file(second)
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def test_another_split_of_a_step_is_asked_for_and_learns_the_same_but_for_rounding(stopped, tiny_folder, tmp_path):
+    split = ["batch.per_device=1", "batch.accumulate=4"]
+    with pytest.raises(RecipeError, match=r"per_device was 2, is 1; .*run.change=batch.per_device,batch.accumulate;"):
+        train(resumed(stopped, tiny_folder, tmp_path / "run", *split))
+    change = "run.change=batch.per_device,batch.accumulate"
+    train(train_recipe(tiny_folder, stopped[1], tmp_path / "run", *STEPS, *split, change))
+    assert losses(tmp_path / "run")[3] == pytest.approx(stopped[2][3], rel=1e-5)
 
 
 def test_after_a_change_the_plain_command_goes_on_and_the_old_rate_is_refused(stopped, tiny_folder, tmp_path):
