@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from robointervlm.cli.main import run
 from robointervlm.runs.settings import override_values
 from scripted_benchmark import ROOT, make_benchmark, robointer
 
@@ -153,9 +154,8 @@ def published(tmp_path_factory):
     records = json.loads(benchmark.file.read_text())
     records[0]["question"] += " Look well." * 200
     file.write_text(json.dumps([{**record, "image_path": f"images/{record['image_path']}"} for record in records]))
-    environment = {"ROBOINTER_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    made = robointer("tiny", folder / "tiny", "--texts-from", "rh20t_vla_current_box_train", **environment)
-    assert made.returncode == 0, made.stderr
+    made = ["tiny", str(folder / "tiny"), "--root", str(data), "--texts-from", "rh20t_vla_current_box_train"]
+    assert run(made) == 0
     return {
         **{"PRETRAIN_MODEL": folder / "tiny", "ROBOINTER_DATA": data, "DATASETS": "rh20t_vla_current_box_train"},
         **{"BATCH_SIZE": 1, "GRAD_ACCUM": 1, "MAX_STEPS": 3, "SAVE_STEPS": 1},
