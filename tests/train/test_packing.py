@@ -235,7 +235,7 @@ def test_any_lengths_are_covered_once_within_the_budget(tmp_path_factory, tokens
 
 
 def test_a_sample_that_is_too_long_is_known_before_the_first_step(catalog, tmp_path):
-    with pytest.raises(DataError, match=r"sample p0q1: 60 tokens, batch.max_tokens is 59"):
+    with pytest.raises(DataError, match=r"4 of 14 samples are longer than .*=59: p0q1 \(60 tokens\), p1q1 "):
         made(catalog, tmp_path, "batch.max_tokens=59")
 
 
