@@ -23,20 +23,22 @@ if [ "${GPUS}" -eq 0 ]; then
     export CUDA_VISIBLE_DEVICES=""
 fi
 export MASTER_PORT="${MASTER_PORT:-}" # a free one is taken if it is empty
-export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
+export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}" ROBOINTER_STARTED_BY=sft.sh
 
 # ---- Python: ROBOINTER_PYTHON, else the project's own environment, else python3 ----
 PYTHON="${ROBOINTER_PYTHON:-${PROJECT_DIR}/../.venv/bin/python}"
 [ -x "$(command -v "${PYTHON}" || true)" ] || PYTHON=python3
 
 # ---- Weights & Biases (optional) ----
-# Nothing is sent anywhere unless REPORT_TO=wandb; the numbers are in OUTPUT_DIR/metrics.jsonl in any case.
-REPORT_TO="${REPORT_TO:-none}"
+# Used if one of them is set and wandb is installed, and never with REPORT_TO=none. All numbers are in OUTPUT_DIR as well.
+REPORT_TO="${REPORT_TO:-auto}"
 export WANDB_ENTITY="${WANDB_ENTITY:-}"
 export WANDB_PROJECT="${WANDB_PROJECT:-}"
 
 # ---- Datasets: NAME or NAME%PERCENT, separated by commas; robointer data list shows them ----
 # The folder that holds them is ROBOINTER_DATA. DATASETS replaces the five lists by one.
+# The release's script also names rh20t_traj_direction_choice_with_traj_qa_train and the same of droid. They are left out:
+# their files are not among the published ones. Where you have them, add the names to the und_datasets.
 rh20t_gen_datasets="${rh20t_gen_datasets-rh20t_vla_contact_box_train%30,rh20t_vla_current_box_train%65,\
 rh20t_vla_final_box_train%20,rh20t_vla_traj_qa_train,rh20t_vla_traj_init_point_qa_train,rh20t_vla_gripper_det_qa_train%50}"
 droid_gen_datasets="${droid_gen_datasets-droid_vla_contact_box_train%40,droid_vla_current_box_train,\
@@ -49,9 +51,7 @@ lang_datasets="${lang_datasets-manipvqa_train}"
 
 ALL_LISTS="${rh20t_gen_datasets},${droid_gen_datasets},${rh20t_und_datasets},${droid_und_datasets},${lang_datasets}"
 DATASETS="${DATASETS:-${ALL_LISTS}}"
-if [ -n "${ROBOINTER_DATA:-}" ]; then
-    export ROBOINTER_DATA="$(realpath -m -- "${ROBOINTER_DATA}")"
-fi
+[ -z "${ROBOINTER_DATA:-}" ] || export ROBOINTER_DATA="$(realpath -m -- "${ROBOINTER_DATA}")"
 
 # ---- Model: the folder of Qwen2.5-VL-3B-Instruct, or of a checkpoint to go on from ----
 PRETRAIN_MODEL="${PRETRAIN_MODEL:-}"
@@ -73,11 +73,16 @@ TUNE_MOE="${TUNE_MOE:-False}" # the experts of a model made by `robointer conver
 LEARNING_RATE="${LEARNING_RATE:-5e-6}"
 PROJECTOR_LR="${PROJECTOR_LR:-${LEARNING_RATE}}"
 VISION_LR="${VISION_LR:-1e-6}"
+MOE_LR="${MOE_LR:-${LEARNING_RATE}}"
+CHANGE_LR="${CHANGE_LR:-False}" # True: a run that is gone on with may have other learning rates from here on
 BATCH_SIZE="${BATCH_SIZE:-4}"
 GRAD_ACCUM="${GRAD_ACCUM:-2}"
 EPOCHS="${EPOCHS:-1}"
 MAX_STEPS="${MAX_STEPS:--1}"
 MAX_LENGTH="${MAX_LENGTH:-8192}"
+# A sample of more than MAX_LENGTH tokens is never cut. All are counted, and the first ones named, before step 0. drop: they
+# are left out; error: the training does not begin.
+TOO_LONG="${TOO_LONG:-drop}"
 MIN_PIXELS="${MIN_PIXELS:-3136}"
 MAX_PIXELS="${MAX_PIXELS:-12845056}"
 SAVE_STEPS="${SAVE_STEPS:-3000}"
@@ -109,6 +114,7 @@ exec 4> >(trap '' INT TERM && tee -a -- "${OUTPUT_DIR}/job.err" 3>&- | tee -a --
     --dataset_use "${DATASETS}" \
     --output_dir "${OUTPUT_DIR}" \
     --learning_rate "${LEARNING_RATE}" --mm_projector_lr "${PROJECTOR_LR}" --vision_tower_lr "${VISION_LR}" \
+    --moe_lr "${MOE_LR}" --change_lr "${CHANGE_LR}" --too_long "${TOO_LONG}" \
     --weight_decay 0 --warmup_ratio 0.03 --max_grad_norm 1 --lr_scheduler_type cosine --optim adamw_torch \
     --per_device_train_batch_size "${BATCH_SIZE}" --gradient_accumulation_steps "${GRAD_ACCUM}" --pack "${PACK}" \
     --num_train_epochs "${EPOCHS}" --max_steps "${MAX_STEPS}" \

@@ -76,7 +76,7 @@ def test_another_rank_in_the_same_folder_is_refused(arguments, tmp_path, capsys)
     assert run(arguments("run", "run.max_steps=1", "run.save_every=1")) == 0
     capsys.readouterr()
     assert run(arguments("run", "run.max_steps=1", "run.save_every=1", "model.lora.rank=8")) == 2
-    assert "model.lora was" in capsys.readouterr().err
+    assert "model.lora.rank was 4, is 8" in capsys.readouterr().err
 
 
 def test_the_documented_flags_train_low_rank_updates(tiny_folder, catalog, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -325,6 +326,35 @@ def test_what_is_not_finite_is_not_learned_and_its_samples_are_named(nursery, ar
     child = nursery.start(arguments())
     assert child.wait() == 0, child.output
     assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize("more", [(), ("optim.merger_lr=1e-3",)])
+def test_what_is_said_after_a_loss_that_is_no_number_works_as_it_is_printed(nursery, arguments, tmp_path, more):
+    # 20: the step in which it happens is the third, and a checkpoint of the second is there.
+    child = nursery.start(arguments(None, *more), "infinite_loss:0:6")
+    assert child.wait() == 7, child.output
+    said = " ".join(child.output.split())
+    assert "The same command goes on from step 2; with lower learning rates if run with " in said
+    typed = re.search(r"if run with (.*?) at its end, which is recorded in changes.jsonl", said)[1]
+    assert typed.startswith("optim.language_lr=0.0005 ")
+    child = nursery.start(arguments(None, *more, *shlex.split(typed)))
+    assert child.wait() == 0, child.output
+    entries = lines(tmp_path / "run" / "changes.jsonl")
+    names = ["language", *(["merger"] if more else []), "vision"]
+    assert [(each["step"], each["key"], each["new"]) for each in entries] == [
+        (2, f"optim.{name}_lr", 5e-4) for name in names
+    ]
+    assert sorted(losses(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_checkpoint_a_lower_rate_begins_again(nursery, arguments, tmp_path):
+    child = nursery.start(arguments(), "nan_pixels:1")
+    assert child.wait() == 7, child.output
+    said = " ".join(child.output.split())
+    typed = re.search(r"begins again, since no checkpoint .* if run with (.*?) at its end", said)[1]
+    child = nursery.start(arguments(None, *shlex.split(typed)))
+    assert child.wait() == 0, child.output
+    assert not (tmp_path / "run" / "changes.jsonl").exists()
 
 
 def test_of_two_ranks_the_one_with_the_infinite_loss_is_named_by_both(nursery, arguments, tmp_path):

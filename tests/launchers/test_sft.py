@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from robointervlm.cli.main import run
 from robointervlm.runs.settings import override_values
 from scripted_benchmark import ROOT, make_benchmark, robointer
 
@@ -128,6 +130,78 @@ def test_every_flag_of_the_script_is_known(tmp_path, monkeypatch):
     assert (recipe.run.save_every, recipe.run.keep, recipe.run.epochs) == (3000, 2, 1.0)
     assert (recipe.model.min_pixels, recipe.model.max_pixels, recipe.model.tune) == (3136, 12845056, ("language",))
     assert len(recipe.mixture) == 24
+
+
+FAULTY = """#!/usr/bin/env bash
+[ -n "${FAULT:-}" ] || exec "$REAL_PYTHON" "$@"
+exec "$REAL_PYTHON" -c 'import os, runpy, sys
+sys.path.insert(0, os.environ["FAULTS"])
+import train_faults
+train_faults.infinite_loss(os.environ["FAULT"])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")' "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A tiny model and one dataset in the published layout, whose first question is much longer than the others."""
+    folder = tmp_path_factory.mktemp("published")
+    data = folder / "data"
+    benchmark = make_benchmark(data, count=8)
+    file = data / PUBLISHED
+    file.parent.mkdir(parents=True)
+    records = json.loads(benchmark.file.read_text())
+    records[0]["question"] += " Look well." * 200
+    file.write_text(json.dumps([{**record, "image_path": f"images/{record['image_path']}"} for record in records]))
+    made = ["tiny", str(folder / "tiny"), "--root", str(data), "--texts-from", "rh20t_vla_current_box_train"]
+    assert run(made) == 0
+    return {
+        **{"PRETRAIN_MODEL": folder / "tiny", "ROBOINTER_DATA": data, "DATASETS": "rh20t_vla_current_box_train"},
+        **{"BATCH_SIZE": 1, "GRAD_ACCUM": 1, "MAX_STEPS": 3, "SAVE_STEPS": 1},
+    }
+
+
+@pytest.mark.slow
+def test_what_is_said_after_a_loss_that_is_no_number_can_be_typed(published, tmp_path):
+    (tmp_path / "python").write_text(FAULTY)
+    (tmp_path / "python").chmod(0o755)
+    out = tmp_path / "out"
+    command = {**published, "OUTPUT_DIR": out, "ROBOINTER_PYTHON": tmp_path / "python", "REAL_PYTHON": sys.executable}
+    failed = sft("x", "0", **command, FAULT="0:3", FAULTS=ROOT / "tests" / "faults")
+    assert failed.returncode == 7, failed.stderr
+    said = re.search(
+        r"goes on from step 2; with lower learning rates if run with (.*) in its environment", failed.stderr
+    )
+    assert said is not None, failed.stderr
+    assert said[1] == "LEARNING_RATE=2.5e-06 CHANGE_LR=True"
+    refused = sft("x", "0", **command, LEARNING_RATE="2.5e-6")
+    assert refused.returncode == 2
+    assert "optim.language_lr was 5e-06, is 2.5e-06" in refused.stderr
+    assert "add CHANGE_LR=True; that is recorded in changes.jsonl" in refused.stderr
+    done = sft("x", "0", **command, **dict(setting.split("=") for setting in said[1].split()))
+    assert done.returncode == 0, done.stderr
+    entries = [json.loads(line) for line in (out / "changes.jsonl").read_text().splitlines()]
+    assert {(each["key"], each["step"], each["old"], each["new"]) for each in entries} == {
+        ("optim.language_lr", 2, 5e-6, 2.5e-6),
+        ("optim.merger_lr", 2, 5e-6, 2.5e-6),
+        ("optim.experts_lr", 2, 5e-6, 2.5e-6),
+    }
+
+
+@pytest.mark.slow
+def test_too_long_samples_are_counted_before_step_0_and_left_out_unless_the_script_says_otherwise(published, tmp_path):
+    command = {**published, "MAX_LENGTH": 500, "OUTPUT_DIR": tmp_path / "out"}
+    refused = sft("x", "0", **command, TOO_LONG="error")
+    assert refused.returncode == 3
+    assert "1 of 8 samples are longer than MAX_LENGTH=500" in refused.stderr
+    assert "To go on, leave them out with TOO_LONG=drop, raise MAX_LENGTH, or lower MAX_PIXELS" in refused.stderr
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
+    done = sft("x", "0", **{**command, "MAX_STEPS": 8, "SAVE_STEPS": 50})
+    assert done.returncode == 0, done.stderr
+    assert "They are left out, as TOO_LONG=drop says." in " ".join(done.stderr.split())
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["samples"], result["too_long"]) == (7, 1)
 
 
 @pytest.mark.slow

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from robointervlm.cli.documented_train import _TRAIN_FLAGS, _pairs, started_processes, train_overrides
+from robointervlm.cli.documented_train import _TRAIN_FLAGS, _TRAIN_SPECIAL, _pairs, started_processes, train_overrides
 from robointervlm.core.errors import RecipeError
+from robointervlm.runs.packages import is_installed
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.spelled import NAMES, written
+from scripted_benchmark import ROOT
 
 
 def overrides(*arguments: str) -> set[str]:
@@ -150,3 +153,98 @@ def test_the_published_rank_and_alpha_hold_where_none_is_given():
 
 def test_without_the_switch_the_flags_of_low_rank_updates_change_nothing():
     assert overrides("--lora_enable", "False", "--lora_r", "8", "--tune_mm_llm", "True") == {'model.tune=["language"]'}
+
+
+@pytest.fixture
+def no_wandb(monkeypatch):
+    for name in ("WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    # Also where it is installed.
+    monkeypatch.setattr("robointervlm.cli.documented_train.is_installed", lambda _: False)
+
+
+@pytest.fixture
+def wandb_installed(no_wandb, monkeypatch):
+    monkeypatch.setattr("robointervlm.cli.documented_train.is_installed", lambda name: name == "wandb")
+
+
+@pytest.mark.parametrize("more", [(), ("--report_to", "auto")])
+@pytest.mark.parametrize(
+    "variable, settings",
+    [
+        ("WANDB_PROJECT", {'watch.to=["wandb"]', 'watch.project="arms"'}),
+        ("WANDB_ENTITY", {'watch.to=["wandb"]'}),
+    ],
+)
+def test_wandb_is_used_where_it_is_configured_and_installed(
+    wandb_installed, monkeypatch, capsys, variable, settings, more
+):
+    monkeypatch.setenv(variable, "arms")
+    assert overrides(*more) == settings
+    assert capsys.readouterr().err == ""
+
+
+def test_wandb_that_is_not_configured_is_not_used_and_nothing_is_said(wandb_installed, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_PROJECT", "")  # as sft.sh exports it
+    assert overrides() == set()
+    assert capsys.readouterr().err == ""
+
+
+def test_wandb_that_is_configured_and_not_installed_is_one_line(no_wandb, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    assert overrides("--report_to", "auto") == set()
+    said = capsys.readouterr().err
+    assert said == (
+        "WANDB_ENTITY is set, but nothing is logged to Weights & Biases: wandb is not installed. pip install wandb, "
+        "or say REPORT_TO=none (--report_to none).\n"
+    )
+
+
+def test_wandb_that_is_turned_off_is_off_and_that_is_said_once(wandb_installed, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_PROJECT", "arms")
+    assert overrides("--report_to", "none") == set()
+    assert "nothing is logged to Weights & Biases: --report_to none" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert overrides("--report_to", "none") == set()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_called_wandb_is_no_package(tmp_path, monkeypatch):
+    # Where wandb was used offline it leaves one, and Python takes it for a package without code.
+    (tmp_path / "wandbx").mkdir()
+    (tmp_path / "wandby").mkdir()
+    (tmp_path / "wandby" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [is_installed(name) for name in ("wandbx", "wandby", "wandbz", "yaml", "yaml.none.such")] == [
+        *(False, True, False, True, False)
+    ]
+
+
+def test_the_rate_of_the_experts_and_what_is_too_long_have_flags():
+    assert overrides("--moe_lr", "1e-4", "--too_long", "drop") == {"optim.experts_lr=0.0001", 'batch.too_long="drop"'}
+
+
+def test_the_switch_for_changed_rates_names_the_rates():
+    assert overrides("--change_lr", "False") == set()
+    [setting] = overrides("--change_lr", "True")
+    assert setting == (
+        'run.change=["optim.language_lr", "optim.merger_lr", "optim.vision_lr", "optim.experts_lr", "optim.lora_lr"]'
+    )
+
+
+def test_settings_are_spelled_as_the_script_that_was_started_takes_them(monkeypatch):
+    wanted = {"optim.language_lr": 1e-6, "run.change": "optim.language_lr", "batch.too_long": "drop"}
+    monkeypatch.delenv("ROBOINTER_STARTED_BY", raising=False)
+    assert written(wanted) == "optim.language_lr=1e-06 run.change=optim.language_lr batch.too_long=drop"
+    monkeypatch.setenv("ROBOINTER_STARTED_BY", "sft.sh")
+    assert written(wanted) == "LEARNING_RATE=1e-06 CHANGE_LR=True TOO_LONG=drop"
+    monkeypatch.setenv("ROBOINTER_STARTED_BY", "train_qwen.py")
+    assert written(wanted) == "--learning_rate 1e-06 --change_lr True --too_long drop"
+
+
+def test_every_spelled_name_is_a_flag_and_a_variable_of_the_script():
+    script = (ROOT / "qwen-vl-finetune/scripts/sft.sh").read_text()
+    for names in NAMES.values():
+        assert f'{names.variable}="${{{names.variable}:-' in script
+        assert f"--{names.flag} " in script
+        assert names.flag in {*_TRAIN_FLAGS, *_TRAIN_SPECIAL}

@@ -282,10 +282,19 @@ def test_one_bad_sample_at_the_start_of_a_long_run_is_no_reason_to_end_it(tiny_f
     assert len(losses(tmp_path / "run")) == 11
 
 
-def test_a_sample_that_is_too_long_ends_the_run_by_name(tiny_folder, tmp_path):
-    catalog = box_dataset(tmp_path / "data", wordy=1)
-    with pytest.raises(DataError, match=r"sample s0: \d+ tokens, batch.max_tokens is 150"):
-        train(train_recipe(tiny_folder, catalog, tmp_path / "run", "batch.max_tokens=150"))
+@pytest.mark.parametrize("pack", ["none", "samples"])
+def test_samples_that_are_too_long_are_counted_and_named_before_step_0(tiny_folder, tmp_path, pack):
+    catalog = box_dataset(tmp_path / "data", wordy=7)
+    said = r"7 of 12 samples are longer than batch.max_tokens=150: s0 \(\d+ tokens\), s1 .*, s4 \(\d+ tokens\), …\. "
+    with pytest.raises(DataError, match=said + r"Nothing was trained.*leave them out with batch.too_long=drop"):
+        train(train_recipe(tiny_folder, catalog, tmp_path / "run", "batch.max_tokens=150", f"batch.pack={pack}"))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_mixture_of_which_nothing_would_be_left_is_refused(tiny_folder, catalog, tmp_path):
+    more = ["batch.max_tokens=20", "batch.too_long=drop"]
+    with pytest.raises(DataError, match=r"12 of 12 samples .* To go on, raise batch.max_tokens, or lower"):
+        train(train_recipe(tiny_folder, catalog, tmp_path / "run", *more))
 
 
 def test_too_long_samples_are_dropped_on_request_and_are_not_bad(tiny_folder, tmp_path):

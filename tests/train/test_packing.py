@@ -235,7 +235,7 @@ def test_any_lengths_are_covered_once_within_the_budget(tmp_path_factory, tokens
 
 
 def test_a_sample_that_is_too_long_is_known_before_the_first_step(catalog, tmp_path):
-    with pytest.raises(DataError, match=r"sample p0q1: 60 tokens, batch.max_tokens is 59"):
+    with pytest.raises(DataError, match=r"4 of 14 samples are longer than .*=59: p0q1 \(60 tokens\), p1q1 "):
         made(catalog, tmp_path, "batch.max_tokens=59")
 
 
@@ -369,5 +369,5 @@ def test_a_packed_run_that_is_stopped_and_resumed_has_the_losses_of_an_undisturb
 @pytest.mark.parametrize("change", ["batch.pack=none", "batch.max_tokens=151", "batch.max_questions_per_image=2"])
 def test_a_run_is_not_resumed_with_another_packing(catalog, tiny_folder, tmp_path, change):
     run_for(train_recipe(tiny_folder, catalog, tmp_path / "run", *FOUR), 1)
-    with pytest.raises(RecipeError, match="packing"):
+    with pytest.raises(RecipeError, match=f"{change.partition('=')[0]} was"):
         run_for(train_recipe(tiny_folder, catalog, tmp_path / "run", *FOUR, change), 1)

@@ -5,17 +5,21 @@ A flag that is not known is an error that names the nearest; one that is known b
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from robointervlm.cli.documented import nearest
 from robointervlm.cli.documented_hf import FIXED, WITHOUT_EFFECT, refuse_other_values
 from robointervlm.core.errors import RecipeError
+from robointervlm.runs.log import is_main_process
+from robointervlm.runs.packages import is_installed
+from robointervlm.train.spelled import STARTED_BY, TRAIN_QWEN
 
 
 class _Flag(NamedTuple):
@@ -65,8 +69,25 @@ def _optimizer(text: str) -> str:
     return "adamw" if text in ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused") else text
 
 
-def _trackers(text: str) -> list[str]:
-    return [] if text in ("", "none") else _names(text)
+def told(report_to: str) -> list[str]:
+    """The trackers that `--report_to` means. `auto`: Weights & Biases where it is configured and installed.
+
+    Where it is configured and not used, a line says why.
+    """
+    configured = [name for name in ("WANDB_PROJECT", "WANDB_ENTITY") if os.environ.get(name)]
+    names = " and ".join(configured)
+    if report_to in ("", "none"):
+        if configured:
+            _notice(f"{names} is set, but nothing is logged to Weights & Biases: --report_to none (REPORT_TO=none).")
+        return []
+    if report_to != "auto":
+        return _names(report_to)
+    if configured and not is_installed("wandb"):
+        _notice(
+            f"{names} is set, but nothing is logged to Weights & Biases: wandb is not installed. pip install wandb, or "
+            "say REPORT_TO=none (--report_to none)."
+        )
+    return ["wandb"] if configured and is_installed("wandb") else []
 
 
 _TRAIN_FLAGS = {
@@ -81,6 +102,7 @@ _TRAIN_FLAGS = {
     "learning_rate": _Flag("optim.language_lr", _number),
     "mm_projector_lr": _Flag("optim.merger_lr", _number),
     "vision_tower_lr": _Flag("optim.vision_lr", _number),
+    "moe_lr": _Flag("optim.experts_lr", _number),
     "weight_decay": _Flag("optim.weight_decay", _number),
     "warmup_ratio": _Flag("optim.warmup_ratio", _number),
     "lr_scheduler_type": _Flag("optim.schedule"),
@@ -88,6 +110,7 @@ _TRAIN_FLAGS = {
     "optim": _Flag("optim.name", _optimizer),
     "per_device_train_batch_size": _Flag("batch.per_device", _whole),
     "pack": _Flag("batch.pack"),
+    "too_long": _Flag("batch.too_long"),
     "gradient_accumulation_steps": _Flag("batch.accumulate", _whole),
     "num_train_epochs": _Flag("run.epochs", _number),
     "save_steps": _Flag("run.save_every", _whole),
@@ -98,7 +121,6 @@ _TRAIN_FLAGS = {
     "gradient_checkpointing": _Flag("run.gradient_checkpointing", _yes),
     "dataloader_num_workers": _Flag("data.workers", _whole),
     "deepspeed": _Flag("run.deepspeed", _file),
-    "report_to": _Flag("watch.to", _trackers),
     "run_name": _Flag("watch.name"),
 }
 # Translated together, or by hand.
@@ -106,6 +128,7 @@ _TRAIN_SPECIAL = (
     *("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "tune_moe"),
     *("bf16", "fp16", "use_cpu", "no_cuda", "max_steps", "data_flatten", "data_packing"),
     *("lora_enable", "lora_r", "lora_alpha", "lora_dropout"),
+    *("report_to", "change_lr"),
 )
 # Known to the documented script, and without anything to set here: why.
 _TRAIN_WITHOUT_EFFECT = {
@@ -134,7 +157,20 @@ def train(arguments: Sequence[str]) -> int:
         sys.stdout.write(_train_help())
         return 0
     processes = started_processes(given)
-    return run(["train", *train_overrides(given), *processes])
+    with _telling_who_starts():
+        return run(["train", *train_overrides(given), *processes])
+
+
+@contextlib.contextmanager
+def _telling_who_starts() -> Iterator[None]:
+    """Has the training, in this process or in those it starts, name settings as this script does, or `sft.sh`."""
+    before = os.environ.get(STARTED_BY)
+    os.environ.setdefault(STARTED_BY, TRAIN_QWEN)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(STARTED_BY, None)
 
 
 def started_processes(given: dict[str, str]) -> list[str]:
@@ -161,7 +197,8 @@ def started_processes(given: dict[str, str]) -> list[str]:
 
 
 def _notice(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    if is_main_process():  # under torchrun every process translates the flags
+        sys.stderr.write(text + "\n")
 
 
 def _train_help() -> str:
@@ -197,34 +234,47 @@ def _converted(name: str, text: str) -> object:
 
 
 def _special(given: Mapping[str, str]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    asked = [name for name in _PARTS if name in given]
-    tuned = [_PARTS[name] for name in asked if _yes(given[name])]
-    if _yes(given.get("lora_enable", "False")):
-        values |= _low_rank(given)
-        tuned = ["lora", *(part for part in tuned if part != "language")]
-    elif asked and not tuned:
-        raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
-    if tuned:
-        values["model.tune"] = tuned
+    values = _learning(given) | _packing(given)
     for name in ("bf16", "fp16"):
         if _yes(given.get(name, "False")) and not _cpu_wanted(given):
             values["run.precision"] = name
     if _cpu_wanted(given):
         values["model.device"] = "cpu"
-    if "wandb" in _trackers(given.get("report_to", "none")) and (project := os.environ.get("WANDB_PROJECT")):
+    if trackers := told(given.get("report_to", "auto")):
+        values["watch.to"] = trackers
+    if "wandb" in trackers and (project := os.environ.get("WANDB_PROJECT")):
         values["watch.project"] = project  # wandb itself reads the other WANDB_ variables
-    flattened = [name for name in ("data_flatten", "data_packing") if _yes(given.get(name, "False"))]
-    if flattened and "pack" not in given:
-        values["batch.pack"] = "samples"
-        _notice(
-            f"--{flattened[0]} True is batch.pack=samples here: rows are filled up to --model_max_length, whatever "
-            "--per_device_train_batch_size says."
-        )
+    if _yes(given.get("change_lr", "False")):
+        from robointervlm.train.recipe import RATES
+
+        values["run.change"] = list(RATES)
     steps = _whole(given.get("max_steps", "-1"))
     if steps > 0:  # Hugging Face's -1 leaves the number to the epochs
         values["run.max_steps"] = steps
     return values
+
+
+def _learning(given: Mapping[str, str]) -> dict[str, object]:
+    """Which parts learn, and how low-rank updates do."""
+    asked = [name for name in _PARTS if name in given]
+    tuned = [_PARTS[name] for name in asked if _yes(given[name])]
+    low_rank = _yes(given.get("lora_enable", "False"))
+    if low_rank:
+        tuned = ["lora", *(part for part in tuned if part != "language")]
+    elif asked and not tuned:
+        raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
+    return (_low_rank(given) if low_rank else {}) | ({"model.tune": tuned} if tuned else {})
+
+
+def _packing(given: Mapping[str, str]) -> dict[str, object]:
+    flattened = [name for name in ("data_flatten", "data_packing") if _yes(given.get(name, "False"))]
+    if not flattened or "pack" in given:
+        return {}
+    _notice(
+        f"--{flattened[0]} True is batch.pack=samples here: rows are filled up to --model_max_length, whatever "
+        "--per_device_train_batch_size says."
+    )
+    return {"batch.pack": "samples"}
 
 
 def _low_rank(given: Mapping[str, str]) -> dict[str, object]:

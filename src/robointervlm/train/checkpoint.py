@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,12 @@ def save(root: Path, step: int, write: Callable[[Checkpoint], None], *, keep: in
     if ranks.rank == 0:
         _prune(root, step, keep)
     return final
+
+
+def newest_step(root: Path) -> int | None:
+    """The step of the newest checkpoint, whole or not; None if there never was one."""
+    found = _all(root)
+    return found[-1].step if found else None
 
 
 def newest(root: Path) -> Checkpoint | None:
@@ -192,20 +198,24 @@ def _prune(root: Path, newest_step: int, keep: int) -> None:
 
 
 def _seal(temporary: Checkpoint, final: Checkpoint, world: int) -> None:
-    """Sync and hash every file, write the manifest, and only then give the folder its name."""
-    files = sorted(path for path in temporary.folder.rglob("*") if path.is_file())
-    names = [str(path.relative_to(temporary.folder)) for path in files]
-    with ThreadPoolExecutor(max_workers=HASHING) as pool:
-        entries = dict(zip(names, pool.map(_sealed, files), strict=True))
-    manifest = temporary.folder / MANIFEST
-    about = {"step": final.step, "processes": world, "environment": environment(), "files": entries}
-    manifest.write_bytes(encoded_line(about))
-    _sealed(manifest)
-    for folder in {path.parent for path in files} | {temporary.folder}:
-        sync_folder(folder)
+    """Make what was written durable, and only then give the folder its name."""
+    make_durable(temporary.folder, {"step": final.step, "processes": world})
     discard(final.folder)
     temporary.folder.replace(final.folder)
     sync_folder(final.folder.parent)
+
+
+def make_durable(folder: Path, about: Mapping[str, object]) -> None:
+    """Sync and hash every file of a folder and write its manifest, with what is said about it, last."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [str(path.relative_to(folder)) for path in files]
+    with ThreadPoolExecutor(max_workers=HASHING) as pool:
+        entries = dict(zip(names, pool.map(_sealed, files), strict=True))
+    manifest = folder / MANIFEST
+    manifest.write_bytes(encoded_line({**about, "environment": environment(), "files": entries}))
+    _sealed(manifest)
+    for each in {path.parent for path in files} | {folder}:
+        sync_folder(each)
 
 
 def _sealed(path: Path) -> dict[str, object]:

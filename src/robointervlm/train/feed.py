@@ -25,6 +25,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.augment import augmented
 from robointervlm.train.pixel_cache import Cut, Loaded, PixelCache, PixelCounts, cut
 from robointervlm.train.recipe import AugmentSection, TrainRecipe
+from robointervlm.train.spelled import name_of, written
 from robointervlm.train.supervision import model_space, taught
 from robointervlm.train.workers import naming_lost_workers
 
@@ -69,7 +70,6 @@ class Plan:
         else:
             # A step that the last epoch cannot fill is left out; at least one is made.
             self.steps = max(1, int(recipe.run.epochs * len(mixture)) // self.step_size)
-        self.identity: dict[str, object] = {}
         self._lengths = lengths
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
@@ -182,8 +182,8 @@ class Feed:
         """Raise `TooLongError` for a sample of more tokens than the recipe allows."""
         if tokens > self.max_tokens:
             raise TooLongError(
-                f"{tokens} tokens, batch.max_tokens is {self.max_tokens}; raise it, lower model.max_pixels, "
-                "or leave such samples out with batch.too_long=drop."
+                f"{tokens} tokens, {name_of('batch.max_tokens')} is {self.max_tokens}; leave such samples out with "
+                f"{written({'batch.too_long': 'drop'})}, which a run that has begun takes, too."
             )
 
     def messages(self, sample: Sample, turns: tuple[Turn, ...], size: ImageSize | None) -> tuple[Message, ...]:
@@ -245,8 +245,6 @@ class Planned(Protocol):
     def processes(self) -> int: ...
     @property
     def step_size(self) -> int: ...
-    @property
-    def identity(self) -> dict[str, Any]: ...
 
     def micro_batch(self, rank: int, number: int) -> Sequence[Any]:
         """What the loading function is given for this rank's micro-batch of this number."""

@@ -36,6 +36,7 @@ from robointervlm.train.pixel_cache import room_for
 from robointervlm.train.progress import duration, short
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.rows import Lengths
+from robointervlm.train.spelled import written
 
 PLAN = "plan.json"
 # How many micro-batches, spread over the run, tell how much of them is padding.
@@ -332,7 +333,11 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     longest = ", ".join(f"{each['id']} ({each['tokens']:,})" for each in record["longest"])
     yield f"longest samples (tokens): {longest}"
     if record["too_long"]:
-        what = "are left out" if record["too_long_means"] == "drop" else "STOP the training (batch.too_long=error)"
+        what = (
+            "are left out"
+            if record["too_long_means"] == "drop"
+            else (f"STOP the training before it begins; {written({'batch.too_long': 'drop'})} leaves them out")
+        )
         yield f"{record['too_long']:,} samples are longer than batch.max_tokens={record['max_tokens']:,} and {what}"
     if cache := record["pixel_cache"]:
         yield (

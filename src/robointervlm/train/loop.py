@@ -33,14 +33,18 @@ from robointervlm.train.engine import Engine, write_state
 from robointervlm.train.engines import engine_for
 from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.generators import restore_generators, save_generators
-from robointervlm.train.non_finite import non_finite
+from robointervlm.train.inputs import Inputs, refuse_other_inputs
+from robointervlm.train.measures import cores
+from robointervlm.train.non_finite import how_to_go_on, non_finite
 from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
 from robointervlm.train.packing import packing
 from robointervlm.train.pixel_cache import PixelCache, PixelCounts
 from robointervlm.train.progress import Rates
 from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.same_recipe import Difference, begun_with, recorded, refuse_other_recipe
 from robointervlm.train.sample_log import SampleLog, forget_after
+from robointervlm.train.too_long import TooLong, judge, too_long_in
 from robointervlm.train.validation import VALIDATION, Validating, Validation
 from robointervlm.train.watch import METRICS, Watch
 
@@ -92,6 +96,10 @@ class Training:
     counts: Counts = field(default_factory=Counts)
     pixels: PixelCounts = PixelCounts()
     after_save: AfterSave = field(init=False)
+    inputs: Inputs | None = None
+    """What is read beside the recipe: kept in each checkpoint, and compared with the one that is gone on from."""
+    changes: list[Difference] = field(default_factory=list)
+    """What was changed on purpose since the checkpoint that is gone on from."""
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -106,6 +114,7 @@ class Training:
         self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
         processes = self.accelerator.num_processes
         if recipe.batch.pack == "none":
+            judge(by_first(Together(self.accelerator), self._too_long), recipe.batch)
             self.load, self.plan = self.feed, Plan(self.mixture, recipe, processes, self.feed.usual_lengths())
         else:
             self.load, self.plan = packing(self.feed, recipe, processes)
@@ -114,6 +123,10 @@ class Training:
         self.parts = summary(self.model.network, recipe.optim)
         self._frozen = frozen_digest(self.model.network)
         self.engine = engine_for(recipe, self.model.network, self.accelerator)
+
+    def _too_long(self) -> TooLong:
+        begun = checkpoints.newest_step(self.checkpoint_root) is not None
+        return too_long_in(self.feed, self.recipe.run.dir, begun=begun, processes=cores())
 
     @property
     def checkpoint_root(self) -> Path:
@@ -143,8 +156,13 @@ class Training:
 
     def _restore(self, found: checkpoints.Checkpoint) -> None:
         state = torch.load(found.state, map_location="cpu", weights_only=True)
-        ours = self._plan_identity()
-        if differing := [key for key, value in state["plan"].items() if ours.get(key, value) != value]:
+        recorded_changes = recorded(self.recipe.run.dir)
+        before = begun_with(state, self.recipe, str(found.state))
+        self.changes = refuse_other_recipe(before, self.recipe, found.folder, recorded_changes)
+        if self.inputs is not None and state.get("inputs") is not None:
+            refuse_other_inputs(state["inputs"], self.inputs, found.folder)
+        ours, theirs = self._plan_identity(), state["plan"]
+        if differing := [key for key, value in ours.items() if theirs.get(key, value) != value]:
             raise RecipeError(
                 f"{found.folder} belongs to another recipe ({', '.join(differing)} differ); "
                 "choose another run.dir, or repeat the recipe it was written with."
@@ -226,7 +244,8 @@ class Training:
         norm = self.engine.step(scale) if math.isfinite(mean) else math.nan
         # In fp16 scales are tried that are too high; such a step is left out and the scale lowered.
         if not (math.isfinite(mean) and (math.isfinite(norm) or self.engine.finds_scale)):
-            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm)
+            advice = how_to_go_on(self.recipe, self.parts, checkpoints.newest_step(self.checkpoint_root))
+            raise non_finite(Together(self.accelerator), self.step + 1, micro_batches, losses, norm, advice=advice)
         return StepNumbers(mean, norm)
 
     def _over_all(self, *values: float | torch.Tensor) -> list[float]:
@@ -287,20 +306,16 @@ class Training:
         save_generators(into.rank_state(self.accelerator.process_index))
         if self.accelerator.is_main_process:
             self.model.save(into.model, weights)
-            write_state(into.state, {"plan": self._plan_identity(), "counts": vars(self.counts)})
+            kept = {"recipe": self.recipe.model_dump(mode="json"), "inputs": self.inputs}
+            write_state(into.state, {"plan": self._plan_identity(), "counts": vars(self.counts), **kept})
 
     def _plan_identity(self) -> dict[str, Any]:
-        """What has to be the same for the samples after a step to be the same."""
+        """What has to be the same for the samples after a step to be the same, beside recipe and inputs."""
         return {
-            "mixture": list(self.recipe.mixture),
             "records": len(self.mixture),
-            "seed": self.recipe.run.seed,
             "step_size": self.plan.step_size,
             "processes": self.plan.processes,
             "steps": self.plan.steps,
-            "packing": self.plan.identity,
-            "augment": self.recipe.augment.model_dump(),
-            "optim": self.recipe.optim.model_dump(),
             "strategy": self.engine.name,
             "weights that do not learn": self._frozen,
         }

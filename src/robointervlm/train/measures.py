@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import robointervlm
 from robointervlm.core.coordinates import ImageSize, Point
-from robointervlm.core.errors import DataError, RoboInterError
+from robointervlm.core.errors import RoboInterError
 from robointervlm.core.sample import ImageRef, Sample, Turn
 from robointervlm.data import images, index
 from robointervlm.data.records import Annotations
@@ -36,9 +36,10 @@ from robointervlm.models.qwen2_5_vl.encoder import Encoded, Encoder
 from robointervlm.models.qwen2_5_vl.packed import shareable
 from robointervlm.models.qwen2_5_vl.pictures import Grid
 from robointervlm.train.augment import MARGIN, moved_turns
-from robointervlm.train.feed import Feed, TooLongError
+from robointervlm.train.feed import Feed
 from robointervlm.train.recipe import BatchSection
 from robointervlm.train.rows import Lengths
+from robointervlm.train.too_long import NAMED, TooLong, judge
 
 logger = logging.getLogger(__name__)
 
@@ -267,7 +268,7 @@ def _work(task: _Task) -> Measures:
 def lengths_of(feed: Feed, batch: BatchSection) -> tuple[Lengths, NDArray[np.uint64]]:
     """What a plan has to know of the samples of the feed's mixture, and their stamps.
 
-    Raises `DataError` for the first sample that is longer than `batch.max_tokens`, unless these are dropped.
+    Raises `DataError` if samples are longer than `batch.max_tokens`, unless these are dropped, which is said.
     """
     mixture = feed.mixture
     work = Work(processes=cores())
@@ -278,12 +279,8 @@ def lengths_of(feed: Feed, batch: BatchSection) -> tuple[Lengths, NDArray[np.uin
         ]
     )
     too_long = np.flatnonzero(rows["tokens"] > feed.max_tokens)
-    if len(too_long) and batch.too_long == "error":
-        first = int(too_long[0])
-        try:
-            feed.refuse_too_long(int(rows["tokens"][first]))
-        except TooLongError as error:
-            raise DataError(f"sample {mixture[first].id}: {error}") from None
+    first = tuple((mixture[int(index)].id, int(rows["tokens"][index])) for index in too_long[:NAMED])
+    judge(TooLong(len(too_long), len(mixture), feed.max_tokens, first), batch)
     for name in ("tokens", "shared"):
         rows[name][too_long] = 0
     tokens, shared = rows["tokens"].astype(np.int64), rows["shared"].astype(np.int64)

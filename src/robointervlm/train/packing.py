@@ -52,7 +52,6 @@ class PackedPlan:
         self.lengths = lengths
         self.accumulate = recipe.batch.accumulate
         self.processes = processes
-        self.identity = recipe.batch.model_dump(include={"pack", "max_tokens", "max_questions_per_image", "too_long"})
         self._max_tokens = recipe.batch.max_tokens
         self._most = recipe.batch.max_questions_per_image
         self._epochs: dict[int, Rows] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -102,6 +102,27 @@ class AugmentSection(_Section):
     brightness: float = Field(default=0.0, ge=0, lt=1, description="brightness and contrast vary by up to this share")
 
 
+# What may be changed in the middle of a run by somebody who wants to: how fast it learns from now on, and what changes
+# losses by no more than the order in which numbers are added.
+Changeable = Literal[
+    "optim.language_lr",
+    "optim.merger_lr",
+    "optim.vision_lr",
+    "optim.experts_lr",
+    "optim.lora_lr",
+    "optim.clip",
+    "batch.per_device",
+    "batch.accumulate",
+    "model.attention",
+    "model.liger",
+    "run.gradient_checkpointing",
+]
+
+
+# What `--change_lr True` of the documented script stands for.
+RATES = tuple(key for key in get_args(Changeable) if key.endswith("_lr"))
+
+
 class RunSection(_Section):
     """Where the run lives and how long it lasts."""
 
@@ -119,6 +140,14 @@ class RunSection(_Section):
     )
     deepspeed: Path | None = Field(default=None, description="a DeepSpeed JSON file; its 'auto' are this recipe's")
     timeout_minutes: float = Field(default=30, gt=0, description="how long a process waits for the others")
+    change: tuple[Changeable, ...] = Field(
+        default=(), description="settings that may differ from those the run was begun with, from its newest checkpoint"
+    )
+
+    @field_validator("change", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
+from robointervlm.models.qwen2_5_vl.encoder import read_encoder
+from robointervlm.models.qwen2_5_vl.folder import read_config
 from robointervlm.models.qwen2_5_vl.liger import is_wanted, use_liger
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.files import write_atomically
@@ -25,17 +28,23 @@ from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
-from robointervlm.train.checkpoint import discard
+from robointervlm.train.checkpoint import MANIFEST, damage, discard, make_durable, newest_step
 from robointervlm.train.disk import writing_weights
+from robointervlm.train.inputs import INPUTS, Inputs, inputs_of, read_inputs, refuse_other_inputs
 from robointervlm.train.loop import CHECKPOINTS, Training
 from robointervlm.train.packing import PackedPlan
 from robointervlm.train.parts_table import parts_table
 from robointervlm.train.preview import drawn, marked, row_structure
+from robointervlm.train.ranks import Together, by_first
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.same_recipe import record, recorded, refuse_other_recipe
 from robointervlm.train.trackers import refuse_missing
 
 logger = logging.getLogger(__name__)
 
+RESULT = "result.json"
+# The key of `result.json` that says where the exported model's manifest is.
+RESULT_WITH_MANIFEST = "manifest"
 # How many samples are shown before step 0.
 SHOWN = 2
 
@@ -44,65 +53,99 @@ def train(recipe: TrainRecipe) -> bool:
     """Run the recipe to its end; the finished model is in `<run.dir>/model`.
 
     Run again after an interruption it goes on from the newest checkpoint. Returns False if a signal stopped it early.
+    Raises `RecipeError`, before anything in the folder is changed, if the run there was begun with another recipe or
+    with other data or another model.
     """
     refuse_missing(recipe.watch.to)
     _refuse_another_recipe(recipe)
-    finished = recipe.run.dir / "result.json"
-    if finished.is_file() and (recipe.run.dir / "model").is_dir():
-        logger.info("%s is finished already; the model is in %s", recipe.run.dir, recipe.run.dir / "model")
-        return True
     accelerator = _accelerator(recipe)
-    if not accelerator.is_main_process:
-        return _train(recipe, accelerator)
-    with Run.opened(recipe.run.dir, recipe):
-        return _train(recipe, accelerator)
+    ranks = Together(accelerator)
+    with ExitStack() as opened:
+        run = by_first(ranks, lambda: opened.enter_context(Run.opened(recipe.run.dir)))
+        # Once more, now that nobody else can write there.
+        by_first(ranks, lambda: _refuse_another_recipe(recipe))
+        # Nothing in the loop draws from the global generators; this is for what libraries may do.
+        set_seed(recipe.run.seed)
+        catalog = Catalog(*recipe.data.catalog)
+        mixture = Mixture(
+            recipe.mixture,
+            seed=recipe.run.seed,
+            root=recipe.data.root,
+            catalog=catalog,
+            follow_links=recipe.data.follow_links,
+        )
+        if not len(mixture):
+            raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
+        inputs = by_first(ranks, lambda: _inputs(recipe, mixture, accelerator))
+        if _is_begun(recipe.run.dir) and by_first(ranks, lambda: _is_finished(recipe.run.dir)):
+            accelerator.end_training()
+            return True
+        training = Training(recipe, _loaded(recipe, accelerator), mixture, accelerator, inputs=inputs)
+        training.resume()
+        by_first(ranks, lambda: _write_down(run, training))
+        return _trained(training)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether something was learned there that a later start goes on from."""
+    return newest_step(folder / CHECKPOINTS) is not None or (folder / RESULT).is_file()
 
 
 def _refuse_another_recipe(recipe: TrainRecipe) -> None:
-    """Raise `RecipeError`, before anything in the folder is changed, if its checkpoints come from other settings."""
-    written = recipe.run.dir / "recipe.yaml"
-    begun = (recipe.run.dir / CHECKPOINTS).is_dir() or (recipe.run.dir / "result.json").is_file()
-    if not begun or not written.is_file():
-        return
-    before, now = _decisive(load_recipe(TrainRecipe, written)), _decisive(recipe)
-    if changed := [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]:
-        raise RecipeError(
-            f"{recipe.run.dir} belongs to another recipe: {'; '.join(changed)}. "
-            "Choose another run.dir, or give the settings it was begun with."
+    """Raise `RecipeError` if what was learned in the run's folder comes from other settings."""
+    folder = recipe.run.dir
+    if _is_begun(folder) and (written := folder / "recipe.yaml").is_file():
+        refuse_other_recipe(load_recipe(TrainRecipe, written), recipe, folder)
+
+
+def _inputs(recipe: TrainRecipe, mixture: Mixture, accelerator: Accelerator) -> Inputs:
+    """What the training reads. Raises `RecipeError` if it is not what the run in its folder was begun with."""
+    section = _model_section(recipe, accelerator)
+    encoder = read_encoder(section, read_config(section.path))
+    known = read_inputs(recipe.run.dir)
+    found = inputs_of(recipe, mixture, encoder, str(accelerator.mixed_precision), known)
+    if _is_begun(recipe.run.dir):
+        if known is not None:
+            refuse_other_inputs(known, found, recipe.run.dir)
+        else:
+            logger.warning(
+                "%s has no %s: it was begun by an earlier version, so that nobody knows whether data and model are "
+                "those of then. From now on they are compared.",
+                *(recipe.run.dir, INPUTS),
+            )
+    return found
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the run's model is there, each file as it was exported; a `DataError` if it is damaged."""
+    model = folder / "model"
+    if not ((folder / RESULT).is_file() and model.is_dir()):
+        return False
+    if not (model / MANIFEST).is_file() and RESULT_WITH_MANIFEST not in (folder / RESULT).read_text(encoding="utf-8"):
+        logger.warning("%s was exported by an earlier version, without a manifest; it is not verified", model)
+    elif (problem := damage(model)) is not None:
+        raise DataError(
+            f"{folder} is finished, but its model is not as it was exported: {model}: {problem}. Move that folder away "
+            "and run the same command again: it is made again from the newest checkpoint."
         )
+    logger.info("%s is finished already; the model is in %s", folder, model)
+    return True
 
 
-def _decisive(recipe: TrainRecipe) -> dict[str, object]:
-    """The settings that decide what is learned, which a run keeps from its first step to its last."""
-    run = recipe.run
-    return {
-        "model.tune": sorted(recipe.model.tune),
-        "model.lora": recipe.model.lora.model_dump(),
-        "mixture": recipe.mixture,
-        **{f"optim.{key}": value for key, value in recipe.optim.model_dump().items()},
-        **{f"augment.{key}": value for key, value in recipe.augment.model_dump().items()},
-        **{"run.epochs": run.epochs, "run.max_steps": run.max_steps, "run.seed": run.seed},
-    }
+def _write_down(run: Run, training: Training) -> None:
+    """Recipe, inputs and changes, once they were compared with what is in the run's folder."""
+    folder = run.folder
+    for each in record(folder, training.step, training.changes):
+        logger.warning("from step %d on, by run.change: %s", training.step + 1, each)
+    run.record(training.recipe)
+    write_atomically(folder / INPUTS, json.dumps(training.inputs, indent=1) + "\n")
 
 
-def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
-    # Nothing in the loop draws from the global generators; this is for what libraries may do.
-    set_seed(recipe.run.seed)
-    catalog = Catalog(*recipe.data.catalog)
-    mixture = Mixture(
-        recipe.mixture,
-        seed=recipe.run.seed,
-        root=recipe.data.root,
-        catalog=catalog,
-        follow_links=recipe.data.follow_links,
-    )
-    if not len(mixture):
-        raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-    model = _loaded(recipe, accelerator)
-    training = Training(recipe, model, mixture, accelerator)
+def _trained(training: Training) -> bool:
+    """The training, from where it is to the end of its plan; whether it came there."""
+    accelerator, folder = training.accelerator, training.recipe.run.dir
     if accelerator.is_main_process:
         show(training)
-    training.resume()
     with noting_signals() as stop:
         training.run(stop)
     if training.step < training.plan.steps:
@@ -110,12 +153,14 @@ def _train(recipe: TrainRecipe, accelerator: Accelerator) -> bool:
         return False
     weights = training.engine.weights()
     if accelerator.is_main_process:
-        _export(model, weights, recipe.run.dir / "model")
-        result = {"steps": training.step, **vars(training.counts)}
-        write_atomically(recipe.run.dir / "result.json", json.dumps(result, indent=2) + "\n")
+        _export(training, weights, folder / "model")
+        changes = [each._asdict() for each in recorded(folder)]
+        result = {"steps": training.step, **vars(training.counts), RESULT_WITH_MANIFEST: f"model/{MANIFEST}"}
+        result |= {"changes": changes} if changes else {}
+        write_atomically(folder / RESULT, json.dumps(result, indent=2) + "\n")
         logger.info(
             "trained %d steps on %d samples; the model is in %s",
-            *(training.step, training.counts.samples, recipe.run.dir / "model"),
+            *(training.step, training.counts.samples, folder / "model"),
         )
     accelerator.end_training()
     if accelerator.is_main_process:
@@ -145,12 +190,13 @@ def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
     return section.model_copy(update=changes)
 
 
-def _export(model: Qwen25VL, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write the finished model under its name only when it is whole."""
+def _export(training: Training, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write the finished model under its name only when it is whole, with a manifest to know it by."""
     temporary = folder.with_name(f".tmp-{folder.name}")
     with writing_weights(folder):
         discard(temporary)
-        model.save(temporary, weights)
+        training.model.save(temporary, weights)
+        make_durable(temporary, {"step": training.step})
         discard(folder)
         temporary.replace(folder)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import uuid
@@ -21,6 +20,7 @@ from accelerate.tracking import (
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.files import write_atomically
+from robointervlm.runs.packages import is_installed
 from robointervlm.train.recipe import Tracker, TrainRecipe
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ IDENTITY = "tracking.json"
 def refuse_missing(names: tuple[Tracker, ...]) -> None:
     """Raise `RecipeError` for the first named tracker whose package is not installed; each is named as its package."""
     for name in names:
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise RecipeError(f"watch.to names {name}, which is not installed; pip install {name}, or leave it out.")
 
 

@@ -82,6 +82,8 @@ class DdpEngine:
         state: dict[str, Any] = loaded_state(folder, 0)
         load_learned_state(self._network, state["network"])
         for optimizer, saved in zip(self._plain, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            # The groups are the recipe's: a learning rate that was changed on purpose must not come back.
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({**saved, "param_groups": groups})
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state["scaler"])
