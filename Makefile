@@ -55,8 +55,8 @@ $(VENV)/.installed-cpu: $(VENV)/bin/uv requirements/cpu.txt pyproject.toml
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header pyproject.toml
 
 requirements: $(VENV)/bin/uv  ## pin the newest versions that pyproject.toml allows
-	$(COMPILE) --extra train --extra scale --extra api --extra serve --extra lerobot --extra sim --extra ray --extra tables --group dev -o requirements/all.txt
-	$(COMPILE) --extra train --extra scale --extra api --extra serve --extra lerobot --extra sim --extra ray --extra tables --group dev --no-emit-package torch --no-emit-package torchvision $(foreach p,$(CUDA),--no-emit-package $(p)) -o requirements/cpu.txt
+	$(COMPILE) --extra train --extra scale --extra api --extra serve --extra lerobot --extra sim --extra ray --extra tables --extra ui --group dev -o requirements/all.txt
+	$(COMPILE) --extra train --extra scale --extra api --extra serve --extra lerobot --extra sim --extra ray --extra tables --extra ui --group dev --no-emit-package torch --no-emit-package torchvision $(foreach p,$(CUDA),--no-emit-package $(p)) -o requirements/cpu.txt
 	$(COMPILE) -o requirements/score.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --group bootstrap -o requirements/bootstrap.txt
 

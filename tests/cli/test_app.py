@@ -198,8 +198,8 @@ def test_a_folder_of_runs_that_is_not_there_is_said(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_app_answers_those_who_have_the_token(benchmark, runs, tmp_path):
-    client_of = pytest.importorskip("gradio_client", reason="gradio (extra ui) has an environment of its own").Client
-    pytest.importorskip("gradio", reason="gradio (extra ui) has an environment of its own")
+    client_of = pytest.importorskip("gradio_client", reason="gradio (extra ui) is not installed").Client
+    pytest.importorskip("gradio", reason="gradio (extra ui) is not installed")
     environment = {**os.environ, TOKEN_VARIABLE: TOKEN, "PYTHONUNBUFFERED": "1", "GRADIO_TEMP_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = str(ROOT / "src")
     with subprocess.Popen(

@@ -142,7 +142,7 @@ def test_a_webp_that_claims_a_huge_canvas_is_refused(tmp_path: Path) -> None:
     canvas = content.index(b"VP8X") + 12
     content[canvas : canvas + 6] = b"\xfe\x3f\x00" * 2  # 16383 x 16383
     (tmp_path / "bomb.webp").write_bytes(content)
-    with pytest.raises(RefusedError, match="too large"):
+    with pytest.raises(RefusedError, match="too large|the limit is 50 million"):
         images.load(ImageRef(tmp_path, "bomb.webp"))
 
 

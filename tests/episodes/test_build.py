@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from robointervlm.data.spec import Catalog
 from robointervlm.episodes.build import BuildConfig, build
 from robointervlm.episodes.layout import annotation_file, published_task
 from robointervlm.episodes.questions import ASKERS
-from robointervlm.episodes.sim.stage import load_mujoco
+from robointervlm.episodes.sim.engine import load_mujoco
 
 SMALL = BuildConfig(seed=5, train_episodes=4, val_episodes=1, frames=2)
 QUIET = Console(quiet=True)
@@ -152,12 +153,29 @@ def test_settings_that_mean_nothing_are_refused(settings, message):
         BuildConfig(**settings)
 
 
-def test_without_mujoco_the_error_names_the_extra(monkeypatch):
-    load_mujoco.cache_clear()
-    monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(DataError, match=r"robointervlm\[sim\]"):
-        load_mujoco()
-    load_mujoco.cache_clear()
+def test_the_manifest_names_the_release_of_mujoco(built):
+    assert json.loads((built[0] / "manifest.json").read_text())["mujoco"] == load_mujoco().__version__
+
+
+def another_manifest(built, tmp_path, change):
+    root = tmp_path / "data"
+    shutil.copytree(built[0], root)
+    manifest = json.loads((root / "manifest.json").read_text())
+    change(manifest)
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    return root
+
+
+def test_a_build_is_not_finished_by_another_release_of_mujoco(built, tmp_path):
+    # Some pixels differ between releases, so the data set would be neither's.
+    root = another_manifest(built, tmp_path, lambda manifest: manifest.update(mujoco="3.9.9"))
+    with pytest.raises(DataError, match=r"mujoco is 3\.9\.9 there and \d+\.\d+\.\d+ now"):
+        build(SMALL, root, workers=1, console=QUIET)
+
+
+def test_a_build_of_before_the_release_was_written_down_is_finished(built, tmp_path):
+    root = another_manifest(built, tmp_path, lambda manifest: manifest.pop("mujoco"))
+    assert build(SMALL, root, workers=1, console=QUIET).reused == 5
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(tmp_path):

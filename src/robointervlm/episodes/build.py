@@ -21,10 +21,10 @@ from robointervlm.core.errors import DataError
 from robointervlm.episodes.assemble import Assembly, check_complete
 from robointervlm.episodes.questions import ASKERS
 from robointervlm.episodes.shards import png, shard_file, write_episode, write_file
+from robointervlm.episodes.sim.engine import load_mujoco
 from robointervlm.episodes.sim.film import film
 from robointervlm.episodes.sim.scene import COLOURS
 from robointervlm.episodes.sim.simulate import SimConfig, take
-from robointervlm.episodes.sim.stage import load_mujoco
 from robointervlm.episodes.work import Crew, Job, claim
 
 Split = Literal["train", "val"]
@@ -114,12 +114,13 @@ def build(
     """Writes the data set to ``root`` and returns what was made; finishes a build that was interrupted.
 
     A ``crew`` shares the work, by default ``workers`` processes, one per processor. Raises `DataError` if ``root``
-    holds a data set of another configuration or other files, or if episodes are missing when shares are merged.
+    holds other files or a data set of another configuration or of another release of MuJoCo, whose pictures differ in
+    some pixels; or if episodes are missing when shares are merged.
     """
-    load_mujoco()
+    mujoco = load_mujoco()
     began = time.monotonic()
     console, crew, root = console or Console(stderr=True), crew or Crew(workers), root.absolute()
-    claim(root, config.as_json(), crew.share)
+    claim(root, {**config.as_json(), "mujoco": mujoco.__version__}, crew.share, added=("mujoco",))
     sides = {"train": range(config.train_episodes), "val": range(VAL_START, VAL_START + config.val_episodes)}
 
     def jobs(*, missing: bool) -> Iterator[Job]:

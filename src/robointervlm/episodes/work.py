@@ -103,10 +103,11 @@ class Crew:
                 )
 
 
-def claim(root: Path, wanted: dict[str, Any], share: Share | None = None) -> None:
+def claim(root: Path, wanted: dict[str, Any], share: Share | None = None, *, added: tuple[str, ...] = ()) -> None:
     """Writes the manifest, or checks that the one there asks for the same; a `DataError` says what differs.
 
-    Several shares may do so at the same moment.
+    Manifests may be without the names in ``added``, which older releases did not write. Several shares may do so at the
+    same moment.
     """
     manifest = root / "manifest.json"
     others = root.exists() and any(".manifest" not in path.name for path in root.iterdir() if path != manifest)
@@ -115,8 +116,9 @@ def claim(root: Path, wanted: dict[str, Any], share: Share | None = None) -> Non
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError:
             raise DataError(f"{manifest} is not JSON; remove {root} or build into another folder.") from None
-        if found != wanted:
-            names = [name for name in wanted if found.get(name) != wanted[name]]
+        compared = {name: value for name, value in wanted.items() if name in found or name not in added}
+        if found != compared:
+            names = [name for name, value in compared.items() if found.get(name) != value]
             changes = ", ".join(f"{name} is {found.get(name)} there and {wanted[name]} now" for name in names)
             raise DataError(f"{root} holds another data set: {changes}. Build into another folder or remove this one.")
         return

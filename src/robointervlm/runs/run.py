@@ -21,7 +21,9 @@ from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.log import logging_to
 from robointervlm.runs.settings import write_recipe
 
-_PACKAGES = ("accelerate", "deepspeed", "mujoco-core", "numpy", "pillow", "safetensors", "torch", "transformers")
+_PACKAGES = (
+    "accelerate", "deepspeed", "mujoco", "mujoco-core", "numpy", "pillow", "safetensors", "torch", "transformers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

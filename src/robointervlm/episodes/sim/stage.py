@@ -1,15 +1,13 @@
 """A scene in MuJoCo: compiled once per episode, posed per frame, and asked with rays."""
 
-import functools
-import importlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.errors import DataError
 from robointervlm.episodes.sim.arm import Arm, arm_xml, rgba
+from robointervlm.episodes.sim.engine import load_mujoco
 from robointervlm.episodes.sim.scene import Scene, Thing
 
 Array = NDArray[np.float64]
@@ -42,17 +40,6 @@ class Pose:
     moved: dict[str, Array]
 
 
-@functools.cache
-def load_mujoco() -> Any:
-    """The mujoco module, or a `DataError` that says how to get it."""
-    try:
-        return importlib.import_module("mujoco")
-    except ImportError:
-        raise DataError(
-            "the simulated tabletop needs mujoco, which is not installed; pip install 'robointervlm[sim]'."
-        ) from None
-
-
 class Stage:
     """One scene, ready to be posed and looked at."""
 
@@ -61,6 +48,9 @@ class Stage:
         self.mujoco = load_mujoco()
         self.model = self.mujoco.MjModel.from_xml_string(_xml(scene))
         self.data = self.mujoco.MjData(self.model)
+        # Without bounding volumes every ray is tried on every geom. MuJoCo 3 puts the bounding sphere of a turned body
+        # in the wrong place (it does not turn the sphere's centre), and rays at the body's edge then go through it.
+        self.model.body_bvhadr[:] = -1
         self._bodies = {thing.name: self.model.body(thing.name).id for thing in scene.things}
         self._mocap = {name: self.model.body_mocapid[body] for name, body in self._bodies.items()}
         self._arm = Arm(self.mujoco, self.model, self.data)
