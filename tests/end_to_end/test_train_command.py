@@ -219,4 +219,4 @@ def test_a_trained_checkpoint_can_be_trained_on(said, arguments, tmp_path):
     model = tmp_path / "run" / "model"
     catalog = box_dataset(tmp_path / "more")
     assert said(*train_arguments(model, catalog, tmp_path / "second", "run.max_steps=1"))[0] == 0
-    assert Qwen25VL.load(Section(path=str(tmp_path / "second" / "second"  # by its run), device="cpu")).name == "model"
+    assert Qwen25VL.load(Section(path=str(tmp_path / "second" / "model"), device="cpu")).name == "second"
