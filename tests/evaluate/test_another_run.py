@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from robointervlm.cli.main import run
 from robointervlm.core.errors import RecipeError
@@ -13,7 +14,7 @@ from robointervlm.evaluate.predict import Outcome, predict
 from robointervlm.evaluate.processes import predict_in_processes
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.runs.settings import load_recipe
-from scripted_benchmark import Benchmark, make_benchmark
+from scripted_benchmark import SIZE, Benchmark, make_benchmark
 
 
 @pytest.fixture
@@ -100,6 +101,53 @@ def test_a_corrected_record_is_the_same_evaluation_and_asked_again(benchmark, tm
     records[1]["question"] = "<image>\nWhere is object 2?"
     benchmark.file.write_text(json.dumps(records))
     assert answered(benchmark, tmp_path / "run").reused == 3
+
+
+def test_a_file_with_other_content_under_the_same_path_is_another_evaluation(benchmark, tmp_path):
+    # A data build writes its files again under their old names: other ids, other pictures, or other references.
+    first = json.loads(benchmark.file.read_text())
+    answered(benchmark, tmp_path / "run")
+    before = content(tmp_path / "run")
+    moved = '{"current_bbox": [[1, 2], [3, 4]]}'
+    for records in (
+        [record | {"id": f"new-{record['id']}"} for record in first],
+        [record | {"ground_truth": moved} for record in first],
+    ):
+        benchmark.file.write_text(json.dumps(records))
+        with pytest.raises(
+            RecipeError, match="the file or its pictures have changed since: none of its 4 questions is asked now"
+        ):
+            answered(benchmark, tmp_path / "run")
+    assert content(tmp_path / "run") == before
+
+
+def test_the_same_names_of_other_pictures_are_another_evaluation(benchmark, tmp_path):
+    answered(benchmark, tmp_path / "run")
+    before = content(tmp_path / "run")
+    other = make_benchmark(tmp_path / "other", count=4)
+    for number, image in enumerate(sorted(other.images.iterdir())):
+        Image.new("RGB", SIZE, (number, 0, 0)).save(image)
+    with pytest.raises(RecipeError, match="none of its 4 questions is asked now"):
+        answered(benchmark, tmp_path / "run", f"data.image_dir={other.images}")
+    assert content(tmp_path / "run") == before
+
+
+def test_moved_pictures_are_the_same_evaluation(benchmark, tmp_path):
+    answered(benchmark, tmp_path / "run")
+    moved = benchmark.images.rename(tmp_path / "moved")
+    assert answered(benchmark, tmp_path / "run", f"data.image_dir={moved}").reused == 4
+
+
+@pytest.mark.parametrize("change, gone", [("limit=1", 3), ("file", 1)])
+def test_a_report_that_gets_smaller_or_another_says_of_how_many(benchmark, tmp_path, caplog, change, gone):
+    answered(benchmark, tmp_path / "run")
+    if change == "file":
+        records = json.loads(benchmark.file.read_text())
+        records[1]["question"] = "<image>\nWhere is object 2?"
+        benchmark.file.write_text(json.dumps(records))
+        change = "limit=4"
+    answered(benchmark, tmp_path / "run", change)
+    assert f"{gone} of 4 questions of the earlier call are not asked now or have another reference" in caplog.text
 
 
 def test_a_run_without_an_answer_may_be_begun_otherwise(tmp_path):

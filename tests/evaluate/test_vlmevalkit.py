@@ -85,4 +85,7 @@ def test_results_of_one_name_are_not_taken_over_by_another_model(tmp_path, capsy
     before = (tmp_path / "sft.json").read_text()
     assert run([*flags, "--model", "/b/model", "--base-url", "http://127.0.0.1:1/v1"]) == 2
     assert "the results of 'sft' are those of /a/model, and this is /b/model" in capsys.readouterr().err
+    longer = ["--model", "/a/model", "--base-url", "http://127.0.0.1:1/v1", "--max-tokens", "64"]
+    assert run([*flags, *longer]) == 2
+    assert "the results of 'sft' are answers of up to 512 tokens, now it is 64" in capsys.readouterr().err
     assert (tmp_path / "sft.json").read_text() == before

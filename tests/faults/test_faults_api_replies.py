@@ -112,6 +112,26 @@ ONE_RECORDS = {
 }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + json.dumps(completion(BOX)).encode(),
+        json.dumps(completion(f"caf\u00e9 {BOX}"), ensure_ascii=False).encode("latin-1"),
+        json.dumps(completion(BOX, note="\u00e9"), ensure_ascii=False).encode("cp1252"),
+    ],
+)
+def test_a_whole_answer_in_another_encoding_is_read_and_paid_for_once(small, tmp_path, body):
+    server = ApiServer(
+        answers_of(small), lambda question, nth: Fault(body=body) if question == "Where is object 3?" else None
+    )
+    with server.serving() as url:
+        assert run(predict_options(small, url, tmp_path / "run")) == 0
+    assert server.requests["Where is object 3?"] == 1
+    found = [record for record in records(tmp_path / "run") if record["id"].endswith("3")]
+    assert [record["status"] for record in found] == ["ok"]
+    assert found[0]["reply"].endswith(BOX)
+
+
 @pytest.mark.parametrize("name, concurrency", [*((name, 4) for name in ONE_RECORDS), ("status 404", 1)])
 def test_once_an_endpoint_has_answered_no_question_ends_the_run(small, tmp_path, name, concurrency):
     hard = {"Where is object 1?", "Where is object 3?", "Where is object 4?"}
@@ -165,3 +185,15 @@ def test_the_first_question_is_asked_first_and_alone(small, tmp_path):
         assert run(predict_options(small, url, tmp_path / "run", "concurrency=8")) == 4
     assert list(server.requests)[0] == "Where is object 0?"
     assert Counter(each["status"] for each in records(tmp_path / "run")) == {"ok": 1, "model_error": 5}
+
+
+def test_answers_of_another_address_are_kept_and_named(small, tmp_path, caplog):
+    # Two servers may serve two models by one name; a replica that comes back elsewhere is not paid for again.
+    first, second = ApiServer(answers_of(small)), ApiServer(answers_of(small))
+    with first.serving() as one, second.serving() as two:
+        for url in (one, f"{one}/"):
+            assert run(predict_options(small, url, tmp_path / "run")) == 0
+            assert "came from" not in caplog.text
+        assert run(predict_options(small, two, tmp_path / "run")) == 0
+    assert f"came from {one}, and this is {two}" in caplog.text
+    assert (first.total, second.total) == (6, 0)

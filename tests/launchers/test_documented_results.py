@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,9 +176,27 @@ def test_a_baseline_is_told_from_the_main_evaluation_of_the_same_model(tmp_path)
     assert len({each.label for each in evaluations}) == 3
 
 
-def test_a_label_fits_into_a_file_name(tmp_path):
-    evaluation = Evaluation("m", "m" * 90, tmp_path / f"{'q' * 240}.json", "traj", "traj", "default", [])
-    assert len(f"{evaluation.model_name}_{evaluation.label}.log") <= 255
+def test_the_longest_names_are_evaluated_and_logged(boxes, tmp_path):
+    # 255 bytes are the most that one name may have.
+    file = tmp_path / ("d" * 255) / f"{'q' * 250}.json"
+    file.parent.mkdir()
+    shutil.copy(boxes.file, file)
+    flags = flags_of(boxes, tmp_path, json_path=str(file), model_name="m" * 300)
+    for kind in ("current_box", "bbox" * 60):
+        assert evaluate([*flags, "--type", kind], EVAL, language=kind != "current_box") == 0
+    assert len(list((tmp_path / "results").glob("*/*/report.json"))) == 2
+    assert len(list((tmp_path / "logs").glob("*default-*.log"))) == 2
+    assert len(list((tmp_path / "logs").iterdir())) == 4
+    assert len(list((tmp_path / "results").glob("*/*/eval_details_*.json"))) == 2
+
+
+def test_names_that_files_cannot_tell_apart_keep_folders_of_their_own(boxes, tmp_path):
+    for name in ("A:1", "A/1", "模型一", "模型二"):
+        assert evaluate(flags_of(boxes, tmp_path, model_name=name), EVAL, language=False) == 0
+    reports = (json.loads(path.read_text()) for path in (tmp_path / "results").glob("*/*/report.json"))
+    assert sorted(report["model"]["name"] for report in reports) == ["A/1", "A:1", "模型一", "模型二"]
+    logs = [path.read_text().partition("\n")[0] for path in (tmp_path / "logs").glob("*default-*.log")]
+    assert sorted(logs) == ["model: A/1", "model: A:1", "model: 模型一", "model: 模型二"]
 
 
 def test_an_evaluation_whose_predict_fails_writes_no_log(boxes, tmp_path):

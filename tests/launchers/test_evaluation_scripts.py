@@ -39,6 +39,37 @@ def boxes(tmp_path_factory):
     return make_benchmark(tmp_path_factory.mktemp("boxes and spaces"), task="current_box", count=10)
 
 
+@pytest.mark.slow
+def test_eval_sh_reads_linked_pictures_where_that_is_declared(boxes, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for image in boxes.images.iterdir():
+        (linked / image.name).symlink_to(image)
+    given = {"MODEL_PATHS": boxes.model, "JSON_PATHS": boxes.file, "IMAGE_DIRS": linked, "TYPES": "current_box"}
+    given |= {"OUTPUT_DIR": tmp_path / "results", "LOG_DIR": tmp_path / "logs"}
+    refused = run(["bash", "eval.sh"], cwd=EVAL / "scripts", **given)
+    assert refused.returncode == 3
+    assert "--follow-links" in refused.stderr
+    done = run(["bash", "eval.sh"], cwd=EVAL / "scripts", FOLLOW_LINKS=1, **given)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_script_takes_the_flag_that_the_refusal_of_a_link_names(boxes, tmp_path):
+    linked = tmp_path / "linked"
+    linked.symlink_to(boxes.images)
+    records = [
+        record | {"image_path": f"linked/{record['image_path']}"} for record in json.loads(boxes.file.read_text())
+    ]
+    file = tmp_path / "q.json"
+    file.write_text(json.dumps(records))
+    flags = ["--model_path", str(boxes.model), "--json_path", str(file), "--type", "current_box"]
+    flags += ["--results_dir", str(tmp_path / "results"), "--log_dir", str(tmp_path / "logs")]
+    assert evaluate(flags, EVAL, language=False) == 3
+    for flag in ("--follow-links", "--follow_links"):
+        assert evaluate([*flags, flag], EVAL, language=True) == 0
+    assert len(list((tmp_path / "results").glob("*/*/report.json"))) == 1
+
+
 def test_evaluation_intermediate_with_the_documented_flags(boxes, tmp_path):
     done = run(
         [

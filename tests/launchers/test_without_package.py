@@ -53,6 +53,7 @@ def test_a_package_of_which_a_part_is_missing_names_the_part():
     [
         ("eval/benchmark/eval_manip/scripts/eval.sh", {"MODEL_PATHS": "m", "JSON_PATHS": "q.json", "IMAGE_DIRS": "i"}),
         ("eval/benchmark/eval_llava_format/run_eval.sh", {"ROOT": "predictions", "MODEL": "m"}),
+        ("eval/benchmark/eval_vlmevalkit/eval_all.sh", {"MODEL_PATHS": "m", "VLMEVALKIT_PYTHON": sys.executable}),
         ("qwen-vl-finetune/scripts/sft.sh", {"PRETRAIN_MODEL": "m", "GPUS": "0"}),
     ],
 )

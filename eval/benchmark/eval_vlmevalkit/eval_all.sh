@@ -45,6 +45,10 @@ if [ ! -x "${kit}" ]; then
     echo "error: ${kit} does not exist; make VLMEvalKit's environment as docs/leaderboards.md says, or set VLMEVALKIT_PYTHON." >&2
     exit 2
 fi
+if ! "${robointer}" -c "import robointervlm" 2>/dev/null; then
+    "${robointer}" "${root}/requirements/not_installed.py"
+    exit 2
+fi
 for path in "${model_path_list[@]}"; do
     case "${path}" in /path/to/*)
         echo "error: '${path}' is still the example; edit the lists of the script, or give them in the environment." >&2

@@ -58,6 +58,7 @@ def asking_settings(flags: argparse.Namespace, style: str, family: str) -> list[
         # "1" is how the released scripts are told that the paths stand alone.
         *(("--image-dir", str(Path(flags.image_dir).absolute())) if flags.image_dir not in ("", "1") else ()),
         *(("--family", family) if family else ()),
+        *(("--follow-links",) if flags.follow_links else ()),
     ]
 
 
@@ -71,7 +72,7 @@ def evaluated(evaluation: Evaluation, flags: argparse.Namespace, model: Sequence
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that every evaluation script has for what it writes."""
+    """The flags that every evaluation script has for what it writes and may read."""
     own = "<type>-<folder>-<file>-<question type>-<digest>"
     parser.add_argument("--output_dir", type=Path, help="the run folder; one that holds another evaluation is refused")
     parser.add_argument("--results_dir", type=Path, help=f"instead: where <model>/{own} is made; default: results")
@@ -80,6 +81,12 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         "--model_name", default="", help="for the log and the results; the run's or the folder's name if empty"
     )
     parser.add_argument("--max_error_rate", type=float, default=0.0, help="above it the exit code is 4")
+    parser.add_argument(
+        "--follow_links",
+        "--follow-links",
+        action="store_true",
+        help="read pictures behind links that lead out of their folder",
+    )
 
 
 def _evaluation_parser(*, language: bool) -> Parser:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from pathlib import Path
 
 from robointervlm.core.errors import ExitCode
 from robointervlm.models.locate import model_folder
-from robointervlm.runs.files import write_atomically
+from robointervlm.runs.files import in_file_name, write_atomically
 from robointervlm.tasks import all_tasks
 
-# A file name holds 255 bytes, of which the ending, the model's name and the digest want some.
-_LONGEST_PART = 60
+# The longest type, folder, file and question type in a label. A file name holds 255 bytes, of which the model's name,
+# the digest, the ending, and what is added while it is written want some.
+_LONGEST_PARTS = (32, 32, 60, 24)
+_LONGEST_STEM = 200  # bytes
 _DIGEST_LETTERS = 8
 
 
@@ -51,21 +52,22 @@ class Evaluation:
     def label(self) -> str:
         """`{type}-{folder of the file}-{file}-{question type}-{digest}`: no two evaluations share one.
 
-        The digest is over the real paths of model and questions and over all settings: the same command has the same
-        label, so that it goes on where it was interrupted.
+        The digest is over the model's name, the real paths of model and questions, and all settings: the same command
+        has the same label, so that it goes on where it was interrupted.
         """
         model = model_folder(self.model)
         real = [os.path.realpath(path) if Path(path).exists() else str(path) for path in (model, self.file)]
-        decisive = json.dumps([*real, self.task, self.style, *self.settings])
+        decisive = json.dumps([self.model_name, *real, self.task, self.style, *self.settings])
         digest = hashlib.sha256(decisive.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LETTERS]
         folder = Path(os.path.realpath(self.file)).parent.name
-        parts = [self.kind, *([folder] if folder else []), self.file.stem, self.style]
-        return "-".join([*(in_file_name(part)[:_LONGEST_PART] for part in parts), digest])
+        parts = zip((self.kind, folder, self.file.stem, self.style), _LONGEST_PARTS, strict=True)
+        return "-".join([*(in_file_name(part, longest) for part, longest in parts if part), digest])
 
     @property
     def details_name(self) -> str:
         """The documented name of the list of answers: by the task, or by the file where `--type` names none."""
-        return f"eval_details_{self.kind if self.kind in all_tasks() else self.file.stem}.json"
+        stem = self.file.stem.encode("utf-8", "surrogateescape")[:_LONGEST_STEM].decode("utf-8", "ignore")
+        return f"eval_details_{self.kind if self.kind in all_tasks() else stem}.json"
 
     def folder(self, output_dir: Path | None, results: Path) -> Path:
         """The run folder: the one that was asked for, or the evaluation's own in the results of its model."""
@@ -99,7 +101,7 @@ def publish(evaluation: Evaluation, out: Path, code: int, *, results: Path, logs
     about = {"model path": evaluation.model, "questions": str(evaluation.file), "results": str(out)}
     name = in_file_name(evaluation.model_name)
     text = log_text(run, run.report["tasks"], about)
-    own, documented = f"{name}_{evaluation.label}.log", f"{in_file_name(f'{name}_{evaluation.kind}')}.log"
+    own, documented = f"{name}_{evaluation.label}.log", f"{name}_{in_file_name(evaluation.kind)}.log"
     for path in (logs / own, logs / documented):
         write_atomically(path, text)
         sys.stdout.write(f"{path}\n")
@@ -137,8 +139,3 @@ def details_text(run_folder: Path) -> str:
         for sample in read_scored(run_folder).samples
     ]
     return json.dumps(details, indent=1) + "\n"
-
-
-def in_file_name(text: str) -> str:
-    """A text as a part of a file's name; what that cannot hold becomes an underscore."""
-    return re.sub(r"[^\w.%@=+-]+", "_", text, flags=re.ASCII).lstrip(".") or "_"

@@ -36,7 +36,7 @@ def config(  # noqa: PLR0913 - one per flag
     """
     from robointervlm.evaluate.vlmevalkit import configuration, refuse_another_model
 
-    refuse_another_model(out, name, model)
+    refuse_another_model(out, name, model, max_tokens)
     datasets = [each.strip() for each in data.split(",") if each.strip()]
     content = configuration(name, model, base_url, datasets, max_tokens=max_tokens)
     write_atomically(out, json.dumps(content, indent=2) + "\n")

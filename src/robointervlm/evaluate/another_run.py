@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,50 @@ from robointervlm.evaluate.records import ANSWERED, RECORDS, Requested, Requeste
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.settings import load_recipe
 
+logger = logging.getLogger(__name__)
+
+
+def warn_of_another_address(folder: Path, model: Mapping[str, object]) -> None:
+    """Say that the answers in the folder came from another endpoint than the `model` section names now.
+
+    They are kept, as replicas come and go, but nothing tells whether the same model is served there.
+    """
+    try:
+        before = load_recipe(EvaluationRecipe, folder / "recipe.yaml").model.get("base_url")
+    except RecipeError:
+        return
+    now = model.get("base_url")
+    if before is None or now is None or set(_addresses(before)) & set(_addresses(now)):
+        return
+    if not _holds_answers(folder):
+        return
+    logger.warning(
+        "the answers in %s came from %s, and this is %s: they are kept as those of the same model. If another one is "
+        "served here by the same name, choose another run.dir (--out; OUTPUT_DIR).",
+        folder,
+        ", ".join(_addresses(before)),
+        ", ".join(_addresses(now)),
+    )
+
+
+def _addresses(given: object) -> Sequence[str]:
+    """`base_url` of a section: one address, several separated by commas, or a list."""
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, list | tuple) else ()
+    return [str(part).strip().rstrip("/") for part in parts]
+
 
 def refuse_another_run(folder: Path, requested: RequestedList, data: Data) -> None:
     """Raise `RecipeError` if answers of another model, to other questions or asked otherwise lie in the folder.
 
-    More questions of the same data, fewer of them (`limit`), and questions that were corrected in the same file are the
-    same evaluation: it goes on. `data` is where the questions of `requested` come from.
+    More questions of the same data, fewer of them (`limit`), and questions of which some were corrected in the same
+    file are the same evaluation: it goes on, and says what the report loses. `data` is where the questions of
+    `requested` come from.
     """
     try:
         before = read_requested(folder)
     except DataError:
         return  # nothing was asked, or the list is damaged and is going to be written anew
-    if not any(entry.get("status") in ANSWERED for entry in read_journal(folder / RECORDS).entries):
+    if not _holds_answers(folder):
         return  # nothing to lose
     found = _different_model(before, requested) or _different_settings(before, requested)
     found = found or _different_questions(folder, before, requested, data)
@@ -32,6 +66,10 @@ def refuse_another_run(folder: Path, requested: RequestedList, data: Data) -> No
             f"{folder} holds another evaluation: {found}. Nothing was changed; choose another run.dir (--out), or "
             "remove the folder if its answers are not wanted."
         )
+
+
+def _holds_answers(folder: Path) -> bool:
+    return any(entry.get("status") in ANSWERED for entry in read_journal(folder / RECORDS).entries)
 
 
 def _different_model(before: RequestedList, now: RequestedList) -> str:
@@ -61,10 +99,20 @@ def _different_settings(before: RequestedList, now: RequestedList) -> str:
 
 def _different_questions(folder: Path, before: RequestedList, now: RequestedList, data: Data) -> str:
     old_data = _data_of(folder)
-    if old_data is not None and _source(old_data) == _source(data):
-        return ""
     old, new = ({_content(question) for question in each.questions} for each in (before, now))
-    if old <= new or new <= old:
+    if old <= new:
+        return ""
+    if new <= old or (old_data is not None and _source(old_data) == _source(data)):
+        if old.isdisjoint(new):
+            count = len(before.questions)
+            return f"the file or its pictures have changed since: none of its {count} questions is asked now"
+        logger.warning(
+            "%d of %d questions of the earlier call are not asked now or have another reference; the report is written "
+            "anew without them, their answers stay in %s.",
+            len(old - new),
+            len(old),
+            RECORDS,
+        )
         return ""
     were = "other data" if old_data is None else _described(old_data)
     return f"its {len(before.questions)} questions were {were}, now {len(now.questions)} of {_described(data)}"

@@ -23,7 +23,7 @@ from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, Ref
 from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
-from robointervlm.evaluate.another_run import refuse_another_run
+from robointervlm.evaluate.another_run import refuse_another_run, warn_of_another_address
 from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
 from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.questions import Question, questions_of
@@ -89,6 +89,7 @@ def predict(
             asked = _prepared([questions[position] for position in positions], answering, recipe)
             requested = _requested_list(asked, answering, recipe)
             refuse_another_run(run.folder, requested, recipe.data)
+            warn_of_another_address(run.folder, recipe.model)
             run.record(recipe)
             logger.info("asking %s %d questions, into %s", answering.name, len(asked), run.folder)
             write_requested(run.folder, requested)

@@ -58,16 +58,19 @@ def configuration(
     return {"model": {name: model}, "data": dict(_dataset(each) for each in datasets)}
 
 
-def refuse_another_model(file: Path, name: str, served: str) -> None:
-    """Raise `RecipeError` if the results of this name are those of another model, which VLMEvalKit would take over."""
+def refuse_another_model(file: Path, name: str, served: str, max_tokens: int) -> None:
+    """Raise `RecipeError` if VLMEvalKit would take over results of another model, or of one asked otherwise."""
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))["model"][name]["model"]
+        before = json.loads(file.read_text(encoding="utf-8"))["model"][name]
+        model, tokens = before["model"], before["max_tokens"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if before != served:
+    remedy = "Give another name (MODEL_NAMES), or another folder (OUTPUT_DIR)."
+    if model != served:
+        raise RecipeError(f"{file}: the results of '{name}' are those of {model}, and this is {served}. {remedy}")
+    if tokens != max_tokens:
         raise RecipeError(
-            f"{file}: the results of '{name}' are those of {before}, and this is {served}. Give another name "
-            "(MODEL_NAMES), or another folder (OUTPUT_DIR)."
+            f"{file}: the results of '{name}' are answers of up to {tokens} tokens, now it is {max_tokens}. {remedy}"
         )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robointervlm.report.scored import ScoredRun
 from robointervlm.report.tables import aligned
-from robointervlm.runs.files import write_atomically
+from robointervlm.runs.files import in_file_name, write_atomically
 
 
 def write_logs(
@@ -26,7 +25,7 @@ def write_logs(
 
 def _file_name(model_name: str, task_type: str) -> str:
     """The documented name; what a file name cannot hold becomes an underscore."""
-    return re.sub(r"[^\w.%@=+-]+", "_", f"{model_name}_{task_type}", flags=re.ASCII).lstrip(".") + ".log"
+    return f"{in_file_name(model_name)}_{in_file_name(task_type)}.log"
 
 
 def _write(run: ScoredRun, groups: list[Mapping[str, Any]], path: Path) -> Path:

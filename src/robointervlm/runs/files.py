@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,8 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def in_file_name(text: str, longest: int = 64) -> str:
+    """A text as a part of a file's name: what that cannot hold becomes an underscore, and what is too long is cut."""
+    return re.sub(r"[^\w.%@=+-]+", "_", text, flags=re.ASCII).lstrip(".")[:longest] or "_"

@@ -1,5 +1,6 @@
 # Sourced by eval.sh, eval_lang.sh and eval_baseline/*.sh: runs one evaluation script over every model and file of their
-# lists. `model_flag` is the flag that takes a model, --model_path if it is not set.
+# lists. `model_flag` is the flag that takes a model, --model_path if it is not set. FOLLOW_LINKS=1 in the environment
+# reads pictures behind symbolic links that lead out of their folder.
 
 # The entries of a list that the environment gives instead, separated by commas.
 _from_environment() { # NAME_OF_LIST TEXT
@@ -64,7 +65,7 @@ evaluate_all() { # SCRIPT MORE_FLAGS…
                 "${model_flag:---model_path}" "${model_path_list[${model}]}" ${name:+--model_name "${name}"} \
                 --json_path "${json_path_list[${file}]}" --image_dir "${images}" \
                 --type "${kind}" ${question:+--question_type "${question}"} \
-                ${OUTPUT_DIR:+--results_dir "${OUTPUT_DIR}"} \
+                ${OUTPUT_DIR:+--results_dir "${OUTPUT_DIR}"} ${FOLLOW_LINKS:+--follow_links} \
                 --log_dir "${LOG_DIR:-${scripts}/logs}" --coordinates "${coordinates}" \
                 --batch_size "${batch_size}" --max_new_tokens "${max_new_tokens}" "$@" || code=$?
             if [ "${code}" -ge 128 ]; then

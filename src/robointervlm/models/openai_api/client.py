@@ -164,7 +164,8 @@ class Client:
             said = self._masked(f"{type(error).__name__}: {error}")
             raise Failure("connection", f"{endpoint.host}: {shown(said, 200)}", again=True) from None
         data = unpacked(raw, response.headers.get("content-encoding", "").strip().lower())
-        return Status(response.status_code, response.headers, self._masked(data.decode("utf-8", "backslashreplace")))
+        # A byte order mark, or a letter in another encoding, makes a whole answer no less whole: it was paid for.
+        return Status(response.status_code, response.headers, self._masked(data.decode("utf-8-sig", "replace")))
 
     def _read(self, response: Status, endpoint: Endpoint, fields: Fields, started: float) -> Reply:
         """The answer in a response. Raises what the response is instead."""
