@@ -96,3 +96,19 @@ def test_a_folder_without_predictions_is_one_clear_line(tmp_path):
         score_generation(["--root", str(tmp_path), "--model", "nobody", "--coordinates", "unit"])
     with pytest.raises(DataError, match="eval_details_"):
         score_planning_files([str(tmp_path)])
+
+
+def test_planning_files_of_one_name_are_scored_into_folders_of_their_own(tmp_path):
+    # The three published planning files are all called so.
+    files = [tmp_path / kind / "task_planning.json" for kind in ("planning", "choice", "decide")]
+    for file in files:
+        file.parent.mkdir()
+        record = {"id": f"Success_Negative_Task_{file.parent.name}", "prompt": "did it?", "pred": "yes", "gt": "yes"}
+        file.write_text(json.dumps([record]))
+    for _ in range(2):  # the same command again is the same evaluation
+        assert score_planning_files([*map(str, files), "--output_dir", str(tmp_path / "out")]) == 0
+    assert sorted(path.parent.name for path in (tmp_path / "out").glob("*/report.json")) == [
+        "choice-task_planning",
+        "decide-task_planning",
+        "planning-task_planning",
+    ]

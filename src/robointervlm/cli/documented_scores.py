@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,14 @@ def score_planning_files(arguments: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="a file, or a folder with eval_details_*.json")
     parser.add_argument("--output_dir", type=Path, help="default: scores/ beside each file")
     flags = parser.parsed(arguments)
+    files = [one for path in flags.files for one in _planning_files(path)]
+    names = Counter(file.stem.removeprefix(PREFIX) for file in files)
     codes = []
-    for file in [one for path in flags.files for one in _planning_files(path)]:
-        out = (flags.output_dir or file.parent / "scores") / file.stem.removeprefix(PREFIX)
-        codes.append(_scored(file, "planning", out, []))
+    for file in files:
+        name = file.stem.removeprefix(PREFIX)
+        if flags.output_dir is not None and names[name] > 1:
+            name = f"{file.resolve().parent.name}-{name}"  # the published planning files all have one name
+        codes.append(_scored(file, "planning", (flags.output_dir or file.parent / "scores") / name, []))
     return next((code for code in codes if code), ExitCode.COMPLETE)
 
 
