@@ -166,16 +166,26 @@ def test_an_address_that_never_answered_costs_one_request(small, tmp_path, statu
     assert server.total == 1
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_revoked_in_the_middle_ends_the_run_and_keeps_what_came(small, tmp_path, status):
+@pytest.mark.parametrize("status, asked_in_vain", [(401, 1), (403, 3)])
+def test_a_key_that_is_revoked_in_the_middle_ends_the_run_and_keeps_what_came(small, tmp_path, status, asked_in_vain):
     server = ApiServer(answers_of(small), lambda asked, nth: Fault(status=status) if server.total > 3 else None)
     with server.serving() as url:
         assert run(predict_options(small, url, tmp_path / "run", "concurrency=1")) == 2
-        assert server.total == 4
-        assert [each["status"] for each in records(tmp_path / "run")] == ["ok"] * 3
+        assert server.total == 3 + asked_in_vain
+        assert [each["status"] for each in records(tmp_path / "run")][:3] == ["ok"] * 3
         server.fault_of = lambda asked, nth: None
         assert run(predict_options(small, url, tmp_path / "run", "concurrency=1")) == 0
     assert server.paid == dict.fromkeys(answers_of(small), 1)
+
+
+def test_a_403_to_one_question_is_that_questions_alone(small, tmp_path):
+    # As the rules of a proxy, or of a service that looks at what is asked, answer.
+    hard = "Where is object 3?"
+    server = ApiServer(answers_of(small), lambda asked, nth: Fault(status=403) if hard in asked else None)
+    with server.serving() as url:
+        assert run(predict_options(small, url, tmp_path / "run", "concurrency=1")) == 4
+    assert server.total == 6
+    assert Counter(each["status"] for each in records(tmp_path / "run")) == {"ok": 5, "model_error": 1}
 
 
 def test_the_first_question_is_asked_first_and_alone(small, tmp_path):

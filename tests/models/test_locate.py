@@ -82,6 +82,23 @@ def test_an_unfinished_training_names_its_newest_checkpoint(tmp_path, given):
         model_folder(f"{tmp_path}/run/{given}")
 
 
+def test_the_checkpoints_of_transformers_trainer_are_named_too(tmp_path):
+    for step in (500, 1000):
+        make(tmp_path / "out" / f"checkpoint-{step}")
+    with pytest.raises(ModelError, match=r"2 checkpoint\(s\).*newest is .*checkpoint-1000"):
+        model_folder(f"{tmp_path}/out")
+
+
+def test_a_training_that_has_saved_nothing_says_so(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model: {}")
+    with pytest.raises(ModelError, match="has saved no model yet"):
+        model_folder(str(tmp_path))
+
+
+def test_the_config_of_a_model_means_its_folder(run):
+    assert Path(model_folder(f"{run}/model/config.json")) == run / "model"
+
+
 def test_a_model_is_asked_by_the_folder_of_its_run(run):
     assert load_model({"path": str(run)}).name == "scripted"
     with pytest.raises(ModelError, match="adapter"):

@@ -29,19 +29,30 @@ def model_folder(path: str) -> str:
     checkpoints, or an adapter alone.
     """
     folder = Path(path)
+    if folder.name == _CONFIG and folder.is_file():
+        return str(folder.parent)
     if not folder.is_dir() or (folder / _CONFIG).is_file():
         return path
     if (folder / _MODEL / _CONFIG).is_file():
         return str(folder / _MODEL)
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"'{path}' is an adapter without its model; {_whole_model_of(folder)}.")
-    for there in (folder, folder / _CHECKPOINTS):
-        if steps := sorted(each for each in there.glob(f"{_STEP}*") if (each / _MODEL / _CONFIG).is_file()):
-            raise ModelError(
-                f"'{path}' holds {len(steps)} checkpoint(s) of a training and no finished model; give one of them, "
-                f"the newest is {steps[-1]}."
-            )
+    if checkpoints := _checkpoints_in(folder):
+        raise ModelError(
+            f"'{path}' holds {len(checkpoints)} checkpoint(s) of a training and no finished model; give one of them, "
+            f"the newest is {checkpoints[-1]}."
+        )
+    if (folder / "recipe.yaml").is_file():
+        raise ModelError(f"'{path}' is the folder of a run that has saved no model yet.")
     return path
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints that a training left here, ours or transformers' own (`checkpoint-N`), oldest first."""
+    ours = [each for there in (folder, folder / _CHECKPOINTS) for each in there.glob(f"{_STEP}*")]
+    found = [each for each in ours if (each / _MODEL / _CONFIG).is_file()]
+    found += [each for each in folder.glob("checkpoint-*") if (each / _CONFIG).is_file()]
+    return sorted(found, key=lambda each: int(number) if (number := each.name.rpartition("-")[2]).isdecimal() else -1)
 
 
 def _whole_model_of(adapter: Path) -> str:

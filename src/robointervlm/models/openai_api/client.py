@@ -176,7 +176,14 @@ class Client:
             self._learn_fields(refused_fields(status, text, sent_fields(self._section, fields)), endpoint, fields)
             place = self._key.place if self._key is not None else None
             response = response._replace(status=status)
-            raise failure_of(response, host=endpoint.host, key_place=place, answered=endpoint.answered)
+            endpoint.forbidden += status == 403
+            raise failure_of(
+                response,
+                host=endpoint.host,
+                key_place=place,
+                answered=endpoint.answered,
+                forbidden=endpoint.forbidden,
+            )
         tokens = used(body)
         if tokens is not None:
             self._spending.note_used(tokens)

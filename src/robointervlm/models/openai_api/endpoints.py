@@ -23,7 +23,8 @@ class Endpoint:
     """One address; `host` is what messages call it.
 
     `answered`: a question was answered, in this call or an earlier one of the run. `waited_for`: it was given a
-    question and did not come back in time, which another question in flight may.
+    question and did not come back in time, which another question in flight may. `forbidden`: how many questions in a
+    row it answered with 403.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Endpoint:
     requests: int = 0
     answered: bool = False
     waited_for: bool = False
+    forbidden: int = 0
     rests_until: float = 0.0
 
     @property
@@ -73,6 +75,7 @@ class Endpoints:
 
     def note_answer(self, endpoint: Endpoint) -> None:
         endpoint.answered = True
+        endpoint.forbidden = 0
         endpoint.rests_until = 0.0
 
     def note_failure(self, endpoint: Endpoint, *, passing: bool, timeout: bool) -> None:

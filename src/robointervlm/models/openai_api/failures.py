@@ -19,6 +19,8 @@ MAX_BACKOFF_SECONDS = 60.0
 _TRANSIENT = {408, 409, 425, 429}
 # What an address answers that is none of an endpoint; of one that has answered before, something on the way says it.
 _WRONG_ADDRESS = {404, 405, 501}
+# After so many questions it is the key, and not what they say.
+_FORBIDDEN_IN_A_ROW = 3
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _FILTER_CODES = {"content_filter", "content_policy_violation", "moderation_blocked"}
 
@@ -49,8 +51,11 @@ class Status(NamedTuple):
     text: str
 
 
-def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool) -> Exception:
+def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool, forbidden: int = 0) -> Exception:
     """The failure that a response is; `answered` says whether this endpoint has answered a question before.
+
+    `forbidden` is how many questions in a row it has answered with 403, this one included: one may be a proxy's that
+    does not like what is in the question, several are those of a key that was taken back.
 
     Once it has, neither the address nor the model's name is wrong: what looks like it, such as the 404 or the redirect
     of a proxy to a body that is too large for it, is this question's alone. A refused key stops the run at any time.
@@ -59,7 +64,8 @@ def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool
     code, message = _error_of(said.text)
     if status in {400, 403} and code in _FILTER_CODES:
         return ContentRefused(code)
-    if status in {401, 403} or _is_refused_key(status, said.text):
+    forbidden_for_good = status == 403 and (not answered or forbidden >= _FORBIDDEN_IN_A_ROW)
+    if status == 401 or forbidden_for_good or _is_refused_key(status, said.text):
         return _refused_key(status, host, key_place)
     wrong_address = status in _WRONG_ADDRESS or 300 <= status < 400
     if wrong_address and not answered:
@@ -74,7 +80,7 @@ def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool
 
 def _is_refused_key(status: int, text: str) -> bool:
     # Gemini says so with a 400.
-    return status == 400 and any(f'"{code}"' in text for code in ("API_KEY_INVALID", "invalid_api_key"))
+    return status in {400, 403} and any(f'"{code}"' in text for code in ("API_KEY_INVALID", "invalid_api_key"))
 
 
 def _refused_key(status: int, host: str, key_place: str | None) -> RoboInterError:
