@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import urllib.error
@@ -227,5 +226,9 @@ def test_the_app_answers_those_who_have_the_token(benchmark, runs, tmp_path):
             assert (cards.count("<article"), number) == (3, 2)
             assert "13-15 of 15 predictions" in summary
         finally:
-            served.send_signal(signal.SIGINT)
-            served.wait(timeout=30)
+            # Not SIGINT: a shell that puts the tests into the background has it ignored by all their children.
+            served.terminate()
+            try:
+                served.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                served.kill()
