@@ -22,6 +22,7 @@ KEYS = {
     "current_box": "current_bbox",
     "final_box": "final_bbox",
     "gripper_det": "gripper_det_bbox",
+    "contact_point": "contact_point",
     "traj": "future_traj",
     "traj_wo_init_pos": "future_traj",
 }
