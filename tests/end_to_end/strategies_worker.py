@@ -72,7 +72,7 @@ def observed(recipe: TrainRecipe, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"pictures": pictures, "gradient": refused_gradient(training, batches[0])}
     after = training.engine.weights()
     if rank == 0:
-        runs._export(training.model, weights, folder)
+        runs._export(training, weights, folder)
         loaded = Qwen25VL.load(Section(path=str(folder), device="cpu"))
         _, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
         loss = SupervisedLoss(loaded.network).train()  # as in memory: with experts there is their balance, too

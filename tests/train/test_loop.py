@@ -233,7 +233,7 @@ def test_checkpointed_activations_train_the_same(undisturbed, tiny_folder, tmp_p
 
 def test_a_loss_that_is_no_number_stops_the_run_before_the_step(catalog, tiny_folder, tmp_path):
     training = training_of(train_recipe(tiny_folder, catalog, tmp_path / "run"))
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir(exist_ok=True)
     with torch.no_grad():
         training.model.network.model.language_model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in training.model.network.state_dict().items()}
@@ -249,7 +249,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_step(catalog, tiny_fo
 
 def test_an_infinite_gradient_stops_the_run_before_the_step(catalog, tiny_folder, tmp_path):
     training = training_of(train_recipe(tiny_folder, catalog, tmp_path / "run"))
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir(exist_ok=True)
     bias = training.model.network.model.visual.merger.mlp[2].bias
     bias.register_hook(lambda gradient: gradient * float("inf"))
     before = bias.detach().clone()
@@ -306,7 +306,7 @@ def test_too_long_samples_are_dropped_on_request_and_are_not_bad(tiny_folder, tm
 
 
 def test_two_runs_cannot_share_a_folder(catalog, tiny_folder, tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir(exist_ok=True)
     with locked(tmp_path / "run"), pytest.raises(RecipeError, match="locked by pid"):
         train(train_recipe(tiny_folder, catalog, tmp_path / "run"))
 
