@@ -29,7 +29,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 def finished(*arguments: str) -> tuple[int, str]:
     process = started(*arguments)
-    _, error = process.communicate(timeout=150)
+    _, error = process.communicate(timeout=300)
     return process.returncode, error
 
 
@@ -118,7 +118,7 @@ def test_sigterm_saves_and_says_so_and_the_same_command_goes_on(tiny_folder, tmp
     process = started(*arguments)
     wait_for_step(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 75
     assert "rerun the same command" in error
     stopped = max(losses(tmp_path / "run"))
@@ -134,7 +134,7 @@ def test_sigterm_stops_all_processes_at_one_step_and_they_go_on(tiny_folder, tmp
     process = started(*arguments, "--processes", "2")
     wait_for_step(process, tmp_path / "run", 2)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 75, error
     stopped = max(losses(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()
@@ -159,7 +159,7 @@ def test_processes_whose_starter_is_killed_save_and_end_and_the_run_goes_on(tiny
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) == 2
     process.kill()
-    process.communicate(timeout=60)  # they have its outputs, too: read to the end, they are gone
+    process.communicate(timeout=300)  # they have its outputs, too: read to the end, they are gone
     stopped = max(losses(tmp_path / "run"))
     assert 2 <= stopped < 40
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:08d}").is_dir()

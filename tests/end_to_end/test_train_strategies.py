@@ -242,7 +242,7 @@ def test_a_killed_zero3_run_goes_on_as_if_undisturbed(trained, tiny_folder, tmp_
         time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert process.wait(timeout=60) == 137
+    assert process.wait(timeout=300) == 137
     assert not (tmp_path / "run" / "result.json").exists()
     done = subprocess.run(command, env=base, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr

@@ -185,7 +185,7 @@ def test_a_killed_process_is_reported_and_its_shard_goes_on(tmp_path, whole):
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as parent:
         until(lambda: lines_of(run) >= 4)
         os.kill(int((run / "shards" / "1-of-2" / ".lock").read_text()), signal.SIGKILL)
-        _, said = parent.communicate(timeout=60)
+        _, said = parent.communicate(timeout=300)
     assert parent.returncode == 0, said
     assert "the process of shard 1/2 was killed (SIGKILL); it is started again" in said
     assert bytes_of(run) == bytes_of(undivided)
@@ -203,7 +203,7 @@ def test_a_stopped_run_stops_its_processes_and_goes_on(tmp_path, whole):
         until(lambda: lines_of(run) >= 4)
         children = [int(file.read_text()) for file in run.glob("shards/*/.lock")]
         parent.send_signal(signal.SIGTERM)
-        _, said = parent.communicate(timeout=60)
+        _, said = parent.communicate(timeout=300)
     assert parent.returncode == 143
     assert "of 20 done" in said
     for child in children:

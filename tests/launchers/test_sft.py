@@ -102,7 +102,7 @@ def test_sigterm_reaches_the_training_whose_last_words_and_code_are_kept(tmp_pat
     while not (tmp_path / "started").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert (process.returncode, said) == (75, "saved\n")
     assert (tmp_path / "out" / "job.out").read_text() == "saved\n"
 
