@@ -33,7 +33,7 @@ def sft(*arguments: str, cwd: Path = FINETUNE, script: Path | str = "scripts/sft
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -16,6 +16,7 @@ from tiny_models import SIZE
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_documented_command_trains_the_documented_mixture_and_is_finished_then(tmp_path):
     names = documented_names()
     assert len(names) == 24
