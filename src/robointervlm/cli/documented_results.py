@@ -124,7 +124,8 @@ def details_text(run_folder: Path) -> str:
     from robointervlm.runs.journal import read_journal
     from robointervlm.runs.settings import load_recipe
 
-    resized = load_recipe(EvaluationRecipe, run_folder / "recipe.yaml").data.coordinates == "resized"
+    written = load_recipe(EvaluationRecipe, run_folder / "recipe.yaml").data.coordinates
+    resized = written in ("resized", "smart_resize_format")
     records = {} if resized else {entry["key"]: entry for entry in read_journal(run_folder / RECORDS).entries}
     details = [
         {
