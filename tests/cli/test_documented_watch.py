@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from robointervlm.cli.documented_train import train_overrides
+from robointervlm.runs.settings import load_recipe
+from robointervlm.train.recipe import TrainRecipe
 
 
 def test_report_to_none_names_no_tracker():
-    assert train_overrides({"report_to": "none", "run_name": "first"}) == ["watch.to=[]", 'watch.name="first"']
+    assert train_overrides({"report_to": "none", "run_name": "first"}) == ['watch.name="first"']
+    assert load_recipe(TrainRecipe, None, ["model.path=m", "mixture=[a]", "run.dir=r"]).watch.to == ()
 
 
 def test_wandb_takes_the_project_of_its_variable(monkeypatch):

@@ -11,7 +11,6 @@ from robointervlm.cli.main import run
 from robointervlm.data import annotations
 from robointervlm.runs.settings import load_recipe
 from robointervlm.train import measures
-from robointervlm.train.feed import Feed
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.run import train
 from tiny_models import box_dataset, saved_model
@@ -43,7 +42,7 @@ def test_with_a_model_training_finds_every_measure(
     cells = [cell.strip() for cell in next(x for x in capsys.readouterr().out.splitlines() if "boxes" in x).split("│")]
     assert cells[1:4] == ["boxes", "12", "1"]
     looked_at = []
-    monkeypatch.setattr(Feed, "messages", lambda *_: looked_at.append(1))
+    monkeypatch.setattr(measures, "shareable", lambda *_: looked_at.append(1))
     run_folder = tmp_path / "run"
     recipe = [f"model.path={json.dumps(str(model))}", "mixture=[boxes]", f"data.catalog=[{json.dumps(str(catalog))}]"]
     monkeypatch.setattr("robointervlm.train.loop.use_packed_attention", stop)

@@ -285,8 +285,9 @@ def test_the_third_wait_is_in_the_upper_half_of_four_seconds_or_what_was_asked(a
         assert least <= wait <= most
 
 
-def failure(status: int, text: str = "no", *, answered: bool = False, **headers: str) -> Exception:
-    return failure_of(Status(status, headers, text), host="h", key_place="K", answered=answered)
+def failure(status: int, text: str = "no", *, answered: bool = False, forbidden: int = 0, **headers: str) -> Exception:
+    said = Status(status, headers, text)
+    return failure_of(said, host="h", key_place="K", answered=answered, forbidden=forbidden)
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -327,11 +328,21 @@ GEMINIS_REFUSAL = '[{"error": {"code": 400, "message": "Not valid.", "details": 
 
 
 @pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("status, text", [(401, SAID_KEY), (403, SAID_KEY), (400, GEMINIS_REFUSAL)])
+@pytest.mark.parametrize("status, text", [(401, SAID_KEY), (400, GEMINIS_REFUSAL), (403, GEMINIS_REFUSAL)])
 def test_a_refused_key_stops_the_run_at_any_time(status, text, answered):
     found = failure(status, text, answered=answered)
     assert isinstance(found, RecipeError)
     assert "check K" in str(found)
+    assert "sk-abc" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "answered, forbidden, stops", [(False, 1, True), (True, 1, False), (True, 2, False), (True, 3, True)]
+)
+def test_a_403_stops_the_run_at_first_or_three_in_a_row_and_never_shows_a_part_of_the_key(answered, forbidden, stops):
+    found = failure(403, SAID_KEY, answered=answered, forbidden=forbidden)
+    assert isinstance(found, RecipeError if stops else Failure)
+    assert "403" in str(found)
     assert "sk-abc" not in str(found)
 
 

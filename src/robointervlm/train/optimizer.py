@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.lora import add_lora
 from robointervlm.models.qwen2_5_vl.parts import Part, part_of
+from robointervlm.train.muon import Muon
 from robointervlm.train.recipe import ModelSection, OptimSection
 
 PARTS: tuple[Part, ...] = ("language", "merger", "vision", "experts", "lora")
@@ -105,7 +106,7 @@ def optimizers(network: nn.Module, settings: OptimSection) -> list[torch.optim.O
         by_adamw.append({"params": vectors, "lr": rate, "peak_lr": rate, "weight_decay": 0.0})
     made: list[torch.optim.Optimizer] = []
     if groups := [group for group in by_muon if group["params"]]:
-        made.append(torch.optim.Muon(groups, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw"))
+        made.append(Muon(groups))
     if groups := [group for group in by_adamw if group["params"]]:
         # Fused: one pass over weights, gradients and moments instead of a dozen, the memory's speed being the limit.
         fused = all(parameter.device.type in FUSED_ON for parameter in network.parameters() if parameter.requires_grad)

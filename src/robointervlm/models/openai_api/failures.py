@@ -75,6 +75,8 @@ def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool
         return StoppedError(f"{host} says that the quota is spent (status {status}): {shown(message, 200)}")
     again = not wrong_address and (status in _TRANSIENT or status >= 500)
     shown_text = "(a redirect, which is not followed)" if 300 <= status < 400 else shown(message)
+    if status == 403:  # providers repeat a part of the key in it
+        shown_text = "(not allowed)"
     return Failure(f"status {status}", f"{host} answered {status}: {shown_text}", again=again, retry_after=wait)
 
 
