@@ -45,14 +45,14 @@ from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import DatasetSpec
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
-from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
+from robointervlm.models.qwen2_5_vl.images import PixelLimits
 from robointervlm.models.tiny import tiny_tokenizer
-from robointervlm.train.feed import Feed
-from robointervlm.train.measures import lengths_of
-from robointervlm.train.packing import PackedFeed
-from robointervlm.train.pixel_cache import PixelCache
+from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.image_cache import PixelCache
+from robointervlm.train.packing.lengths import lengths_of
+from robointervlm.train.packing.plan import Group, rows_of
+from robointervlm.train.packing.sequences import PackedFeed
 from robointervlm.train.recipe import AugmentSection, BatchSection
-from robointervlm.train.rows import Group, rows_of
 
 WORDS = "The robot arm has moved the red cup to the left of the table and now holds the blue bowl over the drawer. "
 QUESTION = f"{WORDS * 3}What is the next step?"

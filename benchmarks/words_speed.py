@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robointervlm.models.qwen2_5_vl.words import share_gradient, summed_loss, vectors
+from robointervlm.models.qwen2_5_vl.embedding_loss import share_gradient, summed_loss, vectors
 
 VOCABULARY = 151936
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from runpy import run_path
 
 try:
-    from robointervlm.cli.documented import infer, script
+    from robointervlm.compat.scripts import infer, script
 except ModuleNotFoundError:
     run_path(str(Path(__file__).resolve().parents[1] / "requirements/not_installed.py"), run_name=__name__)
 

@@ -24,7 +24,7 @@ from faults.api_server import ApiServer
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.tiny import tiny_model
-from robointervlm.train.supervision import sample_texts
+from robointervlm.train.data.labels import sample_texts
 from scripted_benchmark import ROOT
 from tiny_families import make_checkpoint
 from tiny_models import SIZE

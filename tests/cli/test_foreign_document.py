@@ -9,8 +9,8 @@ import yaml
 
 from robointervlm.cli.main import run
 from robointervlm.data.spec import Catalog
-from robointervlm.evaluate import foreign_records
-from robointervlm.evaluate.foreign import KINDS
+from robointervlm.evaluate.interop import answer_records as foreign_records
+from robointervlm.evaluate.interop.answer_files import KINDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "foreign_files.md").read_text(encoding="utf-8")
 

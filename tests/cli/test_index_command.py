@@ -10,7 +10,7 @@ import pytest
 from robointervlm.cli.main import run
 from robointervlm.data import annotations
 from robointervlm.runs.settings import load_recipe
-from robointervlm.train import measures
+from robointervlm.train.packing import lengths as measures
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.run import train
 from tiny_models import box_dataset, saved_model

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robointervlm.cli.cluster import Asked, Node, Started, first_host, place, tasks_on
 from robointervlm.cli.main import run
 from robointervlm.cli.slurm import Job, batch_file
 from robointervlm.core.errors import RecipeError
+from robointervlm.launch.cluster import Asked, Node, Started, first_host, place, tasks_on
 from scripted_benchmark import ROOT
 
 STEP = {

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from robointervlm.cli.documented import infer
 from robointervlm.cli.main import run
+from robointervlm.compat.scripts import infer
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images

@@ -54,11 +54,11 @@ def known_flags() -> set[str]:
         command: Any = command_at(path)
         found |= options(command)
         waiting += [(*path, name) for name in getattr(command, "commands", ())]
-    for folder in ("src/robointervlm/cli", "benchmarks"):
+    for folder in ("src/robointervlm/cli", "src/robointervlm/compat", "benchmarks"):
         for file in (ROOT / folder).rglob("*.py"):
             text = file.read_text("utf-8")
             found |= set(re.findall(r"[\"'](--[a-z][a-z_0-9-]*)", text))
-            if file.name == "documented_train.py":  # its flags are the names of a table
+            if file.name == "training.py":  # its flags are the names of a table
                 found |= {f"--{name}" for name in re.findall(r"\"([a-z][a-z_0-9]*)\"", text)}
     return found
 

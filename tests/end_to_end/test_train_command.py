@@ -13,7 +13,7 @@ from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.train.feed import Feed
+from robointervlm.train.data.dataset import Feed
 from robointervlm.train.recipe import AugmentSection
 from tiny_models import box_dataset, losses, shared_data, shared_model, train_arguments
 

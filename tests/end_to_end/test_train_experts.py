@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from robointervlm.cli.documented_train import train as documented_train
 from robointervlm.cli.main import run
+from robointervlm.compat.training import train as documented_train
 from robointervlm.models.qwen2_5_vl.parts import part_of
 from tiny_models import losses, train_arguments
 

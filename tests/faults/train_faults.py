@@ -17,7 +17,7 @@ import torch
 
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
 from robointervlm.train import checkpoint as checkpoints
-from robointervlm.train import feed
+from robointervlm.train.data import dataset as feed
 from robointervlm.train.loop import Training
 
 

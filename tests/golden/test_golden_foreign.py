@@ -5,7 +5,7 @@ import json
 import pytest
 
 from robointervlm.core.coordinates import CoordinateFormat
-from robointervlm.evaluate.foreign import Declared, import_predictions
+from robointervlm.evaluate.interop.answer_files import Declared, import_predictions
 from robointervlm.evaluate.score import score
 
 FORMATS = {"qwen": "resized", "llava": "unit", "intern": "per_mille"}

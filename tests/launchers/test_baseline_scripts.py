@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from robointervlm.cli.documented_baselines import evaluate_baseline
-from robointervlm.cli.documented_scores import score_generation
+from robointervlm.compat.baselines import evaluate_baseline
+from robointervlm.compat.scores import score_generation
 from robointervlm.core.errors import RecipeError
 from scripted_benchmark import ROOT, make_benchmark
 

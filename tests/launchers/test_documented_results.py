@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from test_evaluation_scripts import EVAL, run
 
-from robointervlm.cli.documented import evaluate
-from robointervlm.cli.documented_baselines import evaluate_baseline
-from robointervlm.cli.documented_results import Evaluation
-from robointervlm.cli.documented_scores import score_generation
 from robointervlm.cli.main import run as robointer
+from robointervlm.compat.baselines import evaluate_baseline
+from robointervlm.compat.results import Evaluation
+from robointervlm.compat.scores import score_generation
+from robointervlm.compat.scripts import evaluate
 from scripted_benchmark import ROOT, make_benchmark, make_model
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from robointervlm.cli.documented import evaluate, infer, manipulation_task, script
+from robointervlm.compat.scripts import evaluate, infer, manipulation_task, script
 from robointervlm.core.errors import RecipeError
 from scripted_benchmark import ROOT, make_benchmark, make_model
 

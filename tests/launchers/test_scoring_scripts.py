@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from robointervlm.cli.documented_scores import score_generation, score_planning_files
+from robointervlm.compat.scores import score_generation, score_planning_files
 from robointervlm.core.errors import DataError, RecipeError
 from scripted_benchmark import ROOT
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from documented_mixture import documented_names, make_mixture
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.tiny import tiny_model
-from robointervlm.train.supervision import sample_texts
+from robointervlm.train.data.labels import sample_texts
 from tiny_models import SIZE
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from robointervlm.cli.documented_train import _TRAIN_FLAGS, _TRAIN_SPECIAL, _pairs, started_processes, train_overrides
+from robointervlm.compat.training import _TRAIN_FLAGS, _TRAIN_SPECIAL, _pairs, started_processes, train_overrides
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.packages import is_installed
 from robointervlm.train.recipe import TrainRecipe
-from robointervlm.train.spelled import NAMES, written
+from robointervlm.train.setting_names import NAMES, written
 from scripted_benchmark import ROOT
 
 
@@ -160,12 +160,12 @@ def no_wandb(monkeypatch):
     for name in ("WANDB_PROJECT", "WANDB_ENTITY"):
         monkeypatch.delenv(name, raising=False)
     # Also where it is installed.
-    monkeypatch.setattr("robointervlm.cli.documented_train.is_installed", lambda _: False)
+    monkeypatch.setattr("robointervlm.compat.training.is_installed", lambda _: False)
 
 
 @pytest.fixture
 def wandb_installed(no_wandb, monkeypatch):
-    monkeypatch.setattr("robointervlm.cli.documented_train.is_installed", lambda name: name == "wandb")
+    monkeypatch.setattr("robointervlm.compat.training.is_installed", lambda name: name == "wandb")
 
 
 @pytest.mark.parametrize("more", [(), ("--report_to", "auto")])

@@ -7,8 +7,8 @@ import torch
 
 from robointervlm.core.errors import DataError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
+from robointervlm.models.qwen2_5_vl.images import PixelLimits
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
 from tiny_models import SIZE, fresh_model, noise, shared_model
 
 PROMPTS = [

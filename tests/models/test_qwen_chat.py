@@ -20,7 +20,7 @@ from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Message
 from robointervlm.models.qwen2_5_vl import chat as chat_module
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
-from robointervlm.models.qwen2_5_vl.pictures import Grid
+from robointervlm.models.qwen2_5_vl.images import Grid
 from robointervlm.models.tiny import CHAT_TEMPLATE
 from tiny_models import shared_data, shared_model
 

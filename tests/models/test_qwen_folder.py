@@ -20,8 +20,8 @@ from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.encoder import Encoder, normalised
+from robointervlm.models.qwen2_5_vl.images import PixelLimits, patches
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl.pictures import PixelLimits, patches
 from robointervlm.models.tiny import CHAT_TEMPLATE
 from tiny_models import fresh_model, noise, shared_data, shared_model
 

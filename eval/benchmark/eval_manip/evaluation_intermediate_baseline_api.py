@@ -5,8 +5,8 @@ from pathlib import Path
 from runpy import run_path
 
 try:
-    from robointervlm.cli.documented import script
-    from robointervlm.cli.documented_baselines import evaluate_baseline
+    from robointervlm.compat.baselines import evaluate_baseline
+    from robointervlm.compat.scripts import script
 except ModuleNotFoundError:
     run_path(str(Path(__file__).resolve().parents[3] / "requirements/not_installed.py"), run_name=__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from runpy import run_path
 
 try:
-    from robointervlm.cli.documented import script
-    from robointervlm.cli.documented_train import train
+    from robointervlm.compat.scripts import script
+    from robointervlm.compat.training import train
 except ModuleNotFoundError:
     run_path(str(Path(__file__).resolve().parents[3] / "requirements/not_installed.py"), run_name=__name__)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from robointervlm.cli.data_options import Catalogs
+from robointervlm.cli.data.options import Catalogs
 from robointervlm.cli.infer import model_section
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.prompt import Decoding
@@ -55,9 +55,9 @@ def app(  # noqa: PLR0913 - one per flag
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio  # noqa: F401 - its absence is said before a model is loaded
 
-    from robointervlm.cli.app_page import make_page, serve
-    from robointervlm.cli.browsing import Shelf
-    from robointervlm.cli.trying import Trial
+    from robointervlm.app.ask import Trial
+    from robointervlm.app.browse import Shelf
+    from robointervlm.app.page import make_page, serve
     from robointervlm.data.spec import Catalog
     from robointervlm.models.model import load_model
 

@@ -94,7 +94,7 @@ def _simulated(settings: DemoSettings) -> None:
 
 def _trained(settings: DemoSettings) -> Path:
     """The fine-tuned checkpoint; goes on where an interrupted demo stopped."""
-    from robointervlm.cli.launch import launch
+    from robointervlm.launch.processes import launch
     from robointervlm.runs.settings import load_recipe, write_recipe
     from robointervlm.train.recipe import TrainRecipe
 

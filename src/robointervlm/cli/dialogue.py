@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from robointervlm.cli.own_question import complete_question, own_question
+from robointervlm.app.own_question import complete_question, own_question
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError, RoboInterError
 from robointervlm.core.prompt import Decoding

@@ -11,9 +11,9 @@ from robointervlm.core.errors import DataError, ModelError, RoboInterError
 
 if TYPE_CHECKING:
     from robointervlm.data.mixture import Mixture
-    from robointervlm.models.qwen2_5_vl.agreement import Agreement
     from robointervlm.models.qwen2_5_vl.encoder import Encoded
     from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+    from robointervlm.models.qwen2_5_vl.packing_check import Agreement
 
 app = typer.Typer(
     name="doctor",
@@ -50,8 +50,8 @@ def packing(  # noqa: PLR0913 - one per option
     Example: `robointer doctor packing Qwen/Qwen2.5-VL-3B-Instruct --data rh20t_vla_current_box_train --samples 8`
     """
     from robointervlm.models.qwen2_5_vl import Section
-    from robointervlm.models.qwen2_5_vl.agreement import agreement, grouped
     from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+    from robointervlm.models.qwen2_5_vl.packing_check import agreement, grouped
     from robointervlm.runs.settings import load_recipe
 
     mixture = _mixture(data, task=task, image_dir=image_dir, root=root, catalog=catalog or [])
@@ -84,7 +84,7 @@ def _mixture(data: str, *, task: str, image_dir: Path | None, root: Path | None,
 def _encoded(model: Qwen25VL, mixture: Mixture, samples: int) -> list[tuple[Any, Encoded]]:
     """The first samples that can be read, each with what its pictures hold."""
     from robointervlm.data import images
-    from robointervlm.train.feed import Feed
+    from robointervlm.train.data.dataset import Feed
     from robointervlm.train.recipe import AugmentSection
 
     feed = Feed(mixture, model.encoder, AugmentSection(), seed=0, max_tokens=1 << 30)

@@ -184,8 +184,8 @@ def score(  # noqa: PLR0913 - one per flag
 
 def _score_file(file: Path, kind: str, out: Path, flags: Mapping[str, Any]) -> None:
     """Makes a run folder of a file of predictions, by what the flags of `score` say of it, and scores that."""
-    from robointervlm.cli.foreign import declared
-    from robointervlm.evaluate.foreign import import_predictions
+    from robointervlm.cli.answer_files import declared
+    from robointervlm.evaluate.interop.answer_files import import_predictions
 
     said = declared(
         kind,

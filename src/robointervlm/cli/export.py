@@ -52,7 +52,7 @@ def lmms_eval(  # noqa: PLR0913 - one per flag
 
     docs/leaderboards.md has the whole story.
     """
-    from robointervlm.evaluate.lmms_export import Answerer, export
+    from robointervlm.evaluate.interop.lmms_eval import Answerer, export
     from robointervlm.evaluate.questions import questions_of
     from robointervlm.evaluate.recipe import EvaluationRecipe
     from robointervlm.runs.settings import load_recipe

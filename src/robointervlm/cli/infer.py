@@ -73,7 +73,7 @@ def model_section(model: str, family: str | None, settings: list[str] | None) ->
 
 
 def _own_question(task: str | None, pictures: list[Path]) -> str:
-    from robointervlm.cli.own_question import complete_question
+    from robointervlm.app.own_question import complete_question
 
     if not pictures:
         raise RecipeError(f"the question of '{task}' is about a picture; give one with --images.")

@@ -34,7 +34,7 @@ def config(  # noqa: PLR0913 - one per flag
     Example: `robointer leaderboards config --name mine --model runs/sft/model --base-url http://127.0.0.1:8000/v1
     --data POPE,OCRBench --out config.json`, then `python -m vlmeval --config config.json --work-dir results`
     """
-    from robointervlm.evaluate.vlmevalkit import configuration, refuse_another_model
+    from robointervlm.evaluate.interop.vlmevalkit import configuration, refuse_another_model
 
     refuse_another_model(out, name, model, max_tokens)
     datasets = [each.strip() for each in data.split(",") if each.strip()]
@@ -53,8 +53,8 @@ def collect(
 
     Example: `robointer leaderboards collect eval/benchmark/eval_vlmevalkit/results`
     """
-    from robointervlm.evaluate.vlmevalkit import collect as collected
-    from robointervlm.evaluate.vlmevalkit import write_collected
+    from robointervlm.evaluate.interop.vlmevalkit import collect as collected
+    from robointervlm.evaluate.interop.vlmevalkit import write_collected
 
     write_collected(collected(folder), out or folder)
     typer.echo((out or folder).joinpath("leaderboards.md").read_text(encoding="utf-8"), nl=False)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 import robointervlm
 from robointervlm.core.errors import ExitCode, RoboInterError
-from robointervlm.runs.leaving import ending
+from robointervlm.runs.fast_exit import ending
 from robointervlm.runs.signals import StopRequested
 
 
@@ -27,7 +27,7 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "demo": _Command("demo", "demo", "Watch a small model learn: simulate, train, predict, score, look. Start here."),
-    "data": _Command("data", "app", "List, check, build and convert datasets."),
+    "data": _Command("data.commands", "app", "List, check, build and convert datasets."),
     "train": _Command("train", "train", "Fine-tune a model from a recipe."),
     "launch": _Command("slurm", "app", "Write the batch file of a training run for a Slurm cluster."),
     "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),

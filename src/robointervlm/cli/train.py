@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robointervlm.cli.cluster import Asked, Started, place
-from robointervlm.cli.launch import launch
 from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.launch.cluster import Asked, Started, place
+from robointervlm.launch.processes import launch
 
 if TYPE_CHECKING:
     from robointervlm.train.recipe import TrainRecipe
@@ -57,7 +57,7 @@ def train(  # noqa: PLR0913 - one per flag
     here = place(os.environ, Asked(gpus or processes, nodes, node_rank, master))
     wanted = gpus or processes or 1
     if plan:
-        from robointervlm.train.forecast import forecast
+        from robointervlm.train.dry_run.plan import forecast
 
         forecast(loaded, processes=wanted * (nodes or 1), tflops=tflops, measure=measure)
         return ExitCode.COMPLETE
@@ -91,7 +91,7 @@ def _refuse_missing_gpus(wanted: int) -> None:
 
 def _one_process(recipe: TrainRecipe) -> int:
     """Trains as one of the run's processes, or as the only one."""
-    from robointervlm.train.peers import naming_lost_peers
+    from robointervlm.train.lost_rank import naming_lost_peers
     from robointervlm.train.run import train as run_training
 
     with naming_lost_peers():
@@ -123,7 +123,7 @@ def tiny(
     from robointervlm.data.mixture import Mixture
     from robointervlm.data.spec import Catalog
     from robointervlm.models.tiny import TinySize, tiny_model
-    from robointervlm.train.supervision import sample_texts
+    from robointervlm.train.data.labels import sample_texts
 
     mixture = Mixture(texts, root=root, catalog=Catalog(*(catalog or ()))) if texts else None
     model = tiny_model(sample_texts(mixture), TinySize(), seed=seed)

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.evaluate.paper_column import paper_summary, quirk_counts
+from robointervlm.evaluate.paper.column import paper_summary, quirk_counts
 from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
 from robointervlm.evaluate.scored import Scored
 from robointervlm.evaluate.slices import SLICES

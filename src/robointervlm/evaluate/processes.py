@@ -27,9 +27,9 @@ from robointervlm.evaluate.predict import Outcome, progress_bar
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS
 from robointervlm.evaluate.shards import SHARDS, Shard, answered_so_far, folder_of, merge_shards
+from robointervlm.launch.die_with_parent import leashed
 from robointervlm.models.model import check_section
 from robointervlm.runs.journal import read_journal
-from robointervlm.runs.leash import leashed
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.settings import write_recipe

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
+from robointervlm.models.qwen2_5_vl.images import PixelLimits
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl.pictures import PixelLimits
 
 # In the order of the Qwen2.5 tokenizer.
 SPECIAL_TOKENS = [

@@ -9,10 +9,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from robointervlm.core.coordinates import Space
 from robointervlm.core.errors import RoboInterError
-from robointervlm.core.sample import ImageRef, Sample
+from robointervlm.core.sample import ImageRef, Sample, written_question
 from robointervlm.data import images
 from robointervlm.report.overlay import COLOURS, data_uri, svg_shapes
+from robointervlm.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,11 @@ def samples_page(datasets: Sequence[tuple[str, Sequence[SampleCard]]]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("samples.html.j2").render(datasets=datasets, colour=COLOURS["true"])
+
+
+def conversation_text(sample: Sample) -> str:
+    """The questions and answers of a sample, in pixels of its first picture."""
+    space = Space.pixels(sample.size) if sample.size else None
+    task = task_named(sample.task)
+    turns = [f"{written_question(turn.question, space)}\n→ {task.write(turn.answer, space)}" for turn in sample.turns]
+    return "\n\n".join(turns)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robointervlm.train.engine import write_state
+from robointervlm.train.engines.engine import write_state
 
 
 def save_generators(path: Path) -> None:

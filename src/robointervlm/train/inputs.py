@@ -27,7 +27,7 @@ from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.records import Annotations
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
-from robointervlm.train.feed import Feed
+from robointervlm.train.data.dataset import Feed
 from robointervlm.train.recipe import TrainRecipe
 
 INPUTS = "inputs.json"

@@ -23,30 +23,30 @@ from accelerate import Accelerator
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
-from robointervlm.models.qwen2_5_vl.learned import frozen_digest
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.trainable_state import frozen_digest
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
-from robointervlm.train.after_save import AfterSave
 from robointervlm.train.allocator import keep_freed_memory
-from robointervlm.train.engine import Engine, write_state
+from robointervlm.train.callbacks.after_save import AfterSave
+from robointervlm.train.callbacks.progress import Rates
+from robointervlm.train.callbacks.sample_log import SampleLog, forget_after
+from robointervlm.train.callbacks.validation import VALIDATION, Validating, Validation
+from robointervlm.train.callbacks.watch import METRICS, Watch
+from robointervlm.train.data.dataset import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
+from robointervlm.train.data.image_cache import PixelCache, PixelCounts
+from robointervlm.train.data.too_long import TooLong, judge, too_long_in
 from robointervlm.train.engines import engine_for
-from robointervlm.train.feed import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
+from robointervlm.train.engines.engine import Engine, write_state
 from robointervlm.train.generators import restore_generators, save_generators
 from robointervlm.train.inputs import Inputs, refuse_other_inputs
-from robointervlm.train.measures import cores
 from robointervlm.train.non_finite import how_to_go_on, non_finite
 from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
-from robointervlm.train.packing import packing
-from robointervlm.train.pixel_cache import PixelCache, PixelCounts
-from robointervlm.train.progress import Rates
+from robointervlm.train.packing.lengths import cores
+from robointervlm.train.packing.sequences import packing
 from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import Difference, begun_with, recorded, refuse_other_recipe
-from robointervlm.train.sample_log import SampleLog, forget_after
-from robointervlm.train.too_long import TooLong, judge, too_long_in
-from robointervlm.train.validation import VALIDATION, Validating, Validation
-from robointervlm.train.watch import METRICS, Watch
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from robointervlm.core.errors import NonFiniteLossError
-from robointervlm.train.feed import MicroBatch
+from robointervlm.train.data.dataset import MicroBatch
 from robointervlm.train.optimizer import PartSummary
 from robointervlm.train.ranks import Ranks
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import CHANGES
-from robointervlm.train.spelled import where_to_write, written
+from robointervlm.train.setting_names import where_to_write, written
 
 # How many ids the message names; all of them are in `samples.rankK.jsonl`.
 NAMED = 16

@@ -28,17 +28,17 @@ from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
 from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
+from robointervlm.train.callbacks.preview import drawn, marked, row_structure
+from robointervlm.train.callbacks.trackers import refuse_missing
 from robointervlm.train.checkpoint import MANIFEST, damage, discard, make_durable, newest_step
 from robointervlm.train.disk import writing_weights
 from robointervlm.train.inputs import INPUTS, Inputs, inputs_of, read_inputs, refuse_other_inputs
 from robointervlm.train.loop import CHECKPOINTS, Training
-from robointervlm.train.packing import PackedPlan
+from robointervlm.train.packing.sequences import PackedPlan
 from robointervlm.train.parts_table import parts_table
-from robointervlm.train.preview import drawn, marked, row_structure
 from robointervlm.train.ranks import Together, by_first
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import record, recorded, refuse_other_recipe
-from robointervlm.train.trackers import refuse_missing
 
 logger = logging.getLogger(__name__)
 

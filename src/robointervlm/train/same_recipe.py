@@ -19,7 +19,7 @@ from robointervlm.data.mixture import parse_entries
 from robointervlm.runs.journal import Journal, read_journal
 from robointervlm.runs.settings import checked
 from robointervlm.train.recipe import Changeable, TrainRecipe
-from robointervlm.train.spelled import written
+from robointervlm.train.setting_names import written
 
 CHANGES = "changes.jsonl"
 

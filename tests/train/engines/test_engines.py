@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.train.engine import gathered
+from robointervlm.train.engines.engine import gathered
 from robointervlm.train.run import train
 from tiny_models import losses, train_recipe
 

@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from robointervlm.core.errors import ModelError
-from robointervlm.models.qwen2_5_vl.behind_prefix import attention_behind_prefix
+from robointervlm.models.qwen2_5_vl.prefix_attention import attention_behind_prefix
 from robointervlm.models.qwen2_5_vl.windows import use_window_attention
 
 NAME = "robointer_packed"

@@ -19,18 +19,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
-from robointervlm.models._checkpoint import DECLARATION, quiet
-from robointervlm.models._generation import Fingerprint, answered, generated, reply_of
-from robointervlm.models._section import PixelSection
 from robointervlm.models.locate import model_folder, model_name
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
+from robointervlm.models.qwen2_5_vl.embedding_loss import share_gradient, summed_loss, vectors
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
 from robointervlm.models.qwen2_5_vl.folder import preprocessor, read_config, read_network
+from robointervlm.models.qwen2_5_vl.images import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
-from robointervlm.models.qwen2_5_vl.pictures import MERGE, PATCH, TEMPORAL
-from robointervlm.models.qwen2_5_vl.words import share_gradient, summed_loss, vectors
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
+from robointervlm.models.shared.checkpoint import DECLARATION, quiet
+from robointervlm.models.shared.generation import Fingerprint, answered, generated, reply_of
+from robointervlm.models.shared.section import PixelSection
 
 
 class PatchProjection(nn.Module):

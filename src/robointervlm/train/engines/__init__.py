@@ -7,8 +7,8 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from robointervlm.train.engine import Engine
 from robointervlm.train.engines.ddp import DdpEngine
+from robointervlm.train.engines.engine import Engine
 from robointervlm.train.engines.fsdp import FsdpEngine
 from robointervlm.train.engines.zero import ZeroEngine
 from robointervlm.train.recipe import TrainRecipe

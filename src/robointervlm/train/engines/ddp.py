@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
-from robointervlm.models.qwen2_5_vl.learned import learned_state, load_learned_state
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.train.engine import in_mode_for_answers, loaded_state, set_learning_rates, state_file, write_state
+from robointervlm.models.qwen2_5_vl.trainable_state import learned_state, load_learned_state
+from robointervlm.train.engines.engine import (
+    in_mode_for_answers,
+    loaded_state,
+    set_learning_rates,
+    state_file,
+    write_state,
+)
 from robointervlm.train.optimizer import optimizers
 from robointervlm.train.recipe import TrainRecipe
 

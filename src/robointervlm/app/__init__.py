@@ -1,0 +1,1 @@
+"""The pages of `robointer app`: ask a model, browse samples and predictions."""

@@ -1,0 +1,1 @@
+"""`robointer data …`: one module per command."""

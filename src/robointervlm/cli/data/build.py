@@ -1,0 +1,204 @@
+"""`robointer data build`: episodes, simulated or recorded, as datasets in the published layout."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from robointervlm.cli.data.options import console_of
+from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.data.spec import ROOT_VARIABLE
+
+if TYPE_CHECKING:
+    from robointervlm.episodes.recorded import RecordedReport
+    from robointervlm.episodes.work import Crew
+
+# Problems that are printed; all are in a file.
+_SHOWN = 20
+
+
+def build(  # noqa: PLR0913 - one per option
+    context: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to; it is then a data root.")],
+    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Of sim: training episodes.")] = 700,
+    val_episodes: Annotated[
+        int, typer.Option("--val-episodes", min=0, help="Of sim: validation episodes, of other seeds.")
+    ] = 150,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of sim: the same seed gives the same files, to the byte.")
+    ] = 0,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source",
+            help="Where episodes come from: `sim`, the simulated tabletop; `lerobot`; `lmdb`, RoboInter's layout.",
+        ),
+    ] = "sim",
+    size: Annotated[str, typer.Option("--size", help="Of sim: width x height of the pictures.")] = "196x112",
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
+    folder: Annotated[Path | None, typer.Option("--from", help="Of recordings: their folder.")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Of lmdb: the LMDB, or the pickle, with the labels.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="Of recordings: YAML that says which column is what.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", help="Of recordings: the camera to take frames of.")] = None,
+    val_share: Annotated[
+        float, typer.Option("--val-share", min=0, max=1, help="Of recordings: share of episodes for validation.")
+    ] = 0.1,
+    colours: Annotated[
+        str | None, typer.Option("--colours", help="Of sim: colours of the objects, such as red,blue; default: all.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Of sim: the questions to ask, such as traj,planning; default: all.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "--processes", min=1, help="Processes; default: one per core.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Work on the Ray cluster at this address; `local` starts one here.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Make only the K-th of N parts of the episodes, such as 3/8.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put together what all shards have made.")] = False,
+    slurm: Annotated[
+        int | None,
+        typer.Option("--slurm", min=1, help="Make nothing: print a batch file for so many shards and their merge."),
+    ] = None,
+) -> None:
+    """Make a dataset of simulated or recorded episodes in the published layout. Run again, it finishes what was left.
+
+    Example: `robointer data build --source sim --episodes 100 --val-episodes 20 --out data/sim`,
+    then `ROBOINTER_DATA=data/sim robointer data check sim_current_box_train`.
+    Of recordings: `robointer data build --source lerobot --from FOLDER --mapping my_columns.yaml --out data/mine`;
+    without `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
+    On many machines: `--slurm 64 > build.sbatch`, or `--ray auto`.
+    """
+    from robointervlm.episodes.work import Crew, Share
+
+    crew = Crew(workers, ray, Share.read(shard) if shard else None, merge)
+    if slurm is not None:
+        typer.echo(batch_file(context, slurm), nl=False)
+    elif source == "sim":
+        _simulated(
+            out, crew, tasks=tasks, colours=colours,
+            seed=seed, train_episodes=episodes, val_episodes=val_episodes, size=_size(size), frames=frames,
+        )  # fmt: skip
+    else:
+        _recorded(
+            source, folder, out, crew,
+            mapping=mapping, camera=camera, frames=frames, val_share=val_share, annotations=annotations,
+        )  # fmt: skip
+
+
+def _simulated(out: Path, crew: Crew, *, tasks: str | None, colours: str | None, **settings: Any) -> None:
+    from robointervlm.episodes.build import BuildConfig  # needs the extra `sim`
+    from robointervlm.episodes.build import build as build_episodes
+
+    config = BuildConfig(**settings)
+    if colours is not None:
+        config = replace(config, colours=tuple(colours.split(",")))
+    if tasks is not None:
+        config = replace(config, tasks=tuple(tasks.split(",")))
+    report = build_episodes(config, out, crew=crew, console=console_of(stderr=True))
+    _print(report.records, f"{report.made} episodes made, {report.reused} found ready")
+    _print_next(crew, f"Use them with {ROOT_VARIABLE}={out}.")
+
+
+def _recorded(
+    source: str, folder: Path | None, out: Path, crew: Crew, *, mapping: Path | None, **settings: Any
+) -> None:
+    """Builds the dataset, prints what was made and what is wrong; exit code 3 if episodes had to be left out."""
+    from robointervlm.episodes.lerobot.mapping import read_mapping
+    from robointervlm.episodes.recorded import build_recorded
+    from robointervlm.episodes.sources import SOURCES
+
+    if source not in SOURCES:
+        raise RecipeError(f"--source {source} is not known; sim, {', '.join(SOURCES)} are.")
+    if folder is None:
+        raise RecipeError(f"--source {source} needs --from FOLDER, the folder of the recordings.")
+    kind = SOURCES[source]
+    config = kind(folder, read_mapping(mapping or kind.columns), **settings)
+    report = build_recorded(config, out, crew=crew, console=console_of(stderr=True))
+    _print(report.records, f"{report.made} episodes made, {report.reused} found ready, {report.errors} left out")
+    _print_problems(report, crew)
+    _print_next(crew, f"Use them with --catalog {out}.")
+    if report.errors:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+
+
+def _print(records: dict[str, dict[str, int]], title: str) -> None:
+    console = console_of()
+    console.print(title, highlight=False)
+    if not records:
+        return
+    table = Table("split", "task", "records")
+    for split, counts in records.items():
+        for task, count in counts.items():
+            table.add_row(split, task, str(count))
+    console.print(table)
+
+
+def _print_problems(report: RecordedReport, crew: Crew) -> None:
+    from robointervlm.episodes.recorded import PROBLEMS_FILE
+
+    console = console_of()
+    for problem in report.problems[:_SHOWN]:
+        colour = "red" if problem.severity == "error" else "yellow"
+        line = f"{problem.severity}: episode {problem.episode}: {problem.reason}"
+        console.print(line, style=colour, markup=False, highlight=False, soft_wrap=True)
+    if report.problems and crew.share is None:
+        console.print(f"All are in {report.root / PROBLEMS_FILE}.", highlight=False, soft_wrap=True)
+
+
+def _print_next(crew: Crew, use: str) -> None:
+    if crew.share is not None:
+        use = f"Part {crew.share.number} of {crew.share.of} is done; after all, the same command with --merge instead."
+    console_of().print(use, highlight=False, soft_wrap=True)
+
+
+def batch_file(context: typer.Context, shards: int) -> str:
+    """The text of a Slurm batch file: as an array it makes the parts, as a single job it puts them together."""
+    words = [sys.executable, "-m", "robointervlm.cli", "data", "build"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE" and name not in {"slurm", "shard", "merge", "ray"}:
+            words += [parameter.opts[0], str(context.params[name])]
+    return _BATCH.format(shards=shards, folder=shlex.quote(str(Path.cwd())), command=shlex.join(words))
+
+
+_BATCH = """#!/usr/bin/env bash
+#SBATCH --job-name=robointer-build
+#SBATCH --output=robointer-build-%A_%a.log
+#SBATCH --ntasks=1
+#SBATCH --requeue
+# Written by `robointer data build --slurm {shards}`. OUT has to be the same folder on all machines. Submit it by
+#   array=$(sbatch --parsable --array=1-{shards} build.sbatch)
+#   sbatch --dependency=afterany:$array build.sbatch
+# A part that was ended goes on where it stopped: submit its number again, then the second line.
+set -euo pipefail
+cd -- {folder}
+part=(--merge)
+if [ -n "${{SLURM_ARRAY_TASK_ID:-}}" ]; then
+    part=(--shard "${{SLURM_ARRAY_TASK_ID}}/{shards}" --workers "${{SLURM_CPUS_PER_TASK:-1}}")
+fi
+exec {command} "${{part[@]}}"
+"""
+
+
+def _size(text: str) -> ImageSize:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise RecipeError(f"--size {text} is not a size; write it as 196x112.")
+    return ImageSize(int(width), int(height))

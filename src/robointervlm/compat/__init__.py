@@ -1,0 +1,1 @@
+"""The documented scripts in terms of this package."""

@@ -1,0 +1,1 @@
+"""Other tools' files and runners: answer files, lmms-eval, VLMEvalKit."""

@@ -1,0 +1,1 @@
+"""What several model families have in common, and the part of each family that needs torch."""

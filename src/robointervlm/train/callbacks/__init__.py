@@ -1,0 +1,1 @@
+"""Beside the steps of a training: validation, trackers, progress, curves, previews, commands after a save."""

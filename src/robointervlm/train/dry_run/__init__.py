@@ -1,0 +1,1 @@
+"""What a training would do, before it does: the plan, and the memory it needs."""

@@ -1,0 +1,1 @@
+"""Sequence packing: token lengths, which samples share a sequence, and the packed sequences."""
