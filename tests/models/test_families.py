@@ -13,8 +13,8 @@ import torch
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
+from robointervlm.models._shared.chat_model import ChatModel
 from robointervlm.models.model import Model, families, load_model
-from robointervlm.models.shared.chat_model import ChatModel
 from tiny_families import FAMILIES, make_checkpoint, section_of
 from tiny_models import noise
 

@@ -6,8 +6,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
+from robointervlm.models._shared.chat_model import ChatModel
 from robointervlm.models.model import load_model
-from robointervlm.models.shared.chat_model import ChatModel
 from tiny_families import make_checkpoint, section_of
 from tiny_models import noise, shared_data
 

@@ -14,11 +14,11 @@ from transformers import Qwen2VLImageProcessorPil as Qwen2VLProcessor
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.core.prompt import Message
+from robointervlm.models._shared.internvl import InternChat, InternEyes
+from robointervlm.models._shared.llava import LlavaEyes
+from robointervlm.models._shared.qwen import QwenEyes
 from robointervlm.models.qwen2_5_vl.encoder import normalised
 from robointervlm.models.qwen2_5_vl.images import PixelLimits, patches
-from robointervlm.models.shared.internvl import InternChat, InternEyes
-from robointervlm.models.shared.llava import LlavaEyes
-from robointervlm.models.shared.qwen import QwenEyes
 from robointervlm.models.tiny import tiny_tokenizer
 from tiny_families import INTERNVL_TEMPLATE
 from tiny_models import TEXTS, noise

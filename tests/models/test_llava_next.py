@@ -20,9 +20,9 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt
+from robointervlm.models._shared.chat_model import ChatModel
+from robointervlm.models._shared.llava_next import KEYS, read_llava_next
 from robointervlm.models.model import load_model
-from robointervlm.models.shared.chat_model import ChatModel
-from robointervlm.models.shared.llava_next import KEYS, read_llava_next
 from tiny_families import make_checkpoint
 from tiny_models import noise
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from robointervlm.core.errors import ModelError
-from robointervlm.models.shared.weights import expert_names, tensor_names
+from robointervlm.models._shared.weights import expert_names, tensor_names
 
 
 def test_a_single_file_says_its_names(tmp_path):

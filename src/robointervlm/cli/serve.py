@@ -34,8 +34,8 @@ def serve(  # noqa: PLR0913 - one per flag
     pictures in sizes that the engine leaves alone. The key for other machines is read from ROBOINTER_SERVE_TOKEN.
     """
     from robointervlm.launch import serving
+    from robointervlm.models._shared.weights import expert_names, tensor_names
     from robointervlm.models.locate import hub_folder, is_hub_name, model_folder
-    from robointervlm.models.shared.weights import expert_names, tensor_names
 
     hub_name = checkpoint if is_hub_name(checkpoint) else ""
     folder = hub_folder(hub_name) if hub_name else model_folder(checkpoint)

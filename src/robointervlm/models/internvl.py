@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from robointervlm.models.shared.section import CheckpointSection
+from robointervlm.models._shared.section import CheckpointSection
 
 if TYPE_CHECKING:
-    from robointervlm.models.shared.chat_model import ChatModel
+    from robointervlm.models._shared.chat_model import ChatModel
 
 
 class Section(CheckpointSection):
@@ -27,6 +27,6 @@ class Section(CheckpointSection):
 
 def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete InternVL."""
-    from robointervlm.models.shared.internvl import load_internvl
+    from robointervlm.models._shared.internvl import load_internvl
 
     return load_internvl(section)

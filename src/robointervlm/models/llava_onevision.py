@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robointervlm.models.shared.section import CheckpointSection
+from robointervlm.models._shared.section import CheckpointSection
 
 if TYPE_CHECKING:
-    from robointervlm.models.shared.chat_model import ChatModel
+    from robointervlm.models._shared.chat_model import ChatModel
 
 LOADS = ("llava_qwen", "LlavaQwenForCausalLM")
 
@@ -22,6 +22,6 @@ class Section(CheckpointSection):
 
 def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete LLaVA-OneVision."""
-    from robointervlm.models.shared.llava import load_llava
+    from robointervlm.models._shared.llava import load_llava
 
     return load_llava(section)

@@ -86,7 +86,7 @@ def is_hub_name(path: str) -> bool:
 
 def hub_config(name: str) -> Mapping[str, Any]:
     """The config.json of a model on the hub, from the cache or downloaded. Raises `ModelError` if it cannot be had."""
-    from robointervlm.models.shared.checkpoint import settings_of
+    from robointervlm.models._shared.checkpoint import settings_of
 
     try:
         found = settings_of(name, _CONFIG)

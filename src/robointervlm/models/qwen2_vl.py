@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robointervlm.models.shared.section import PixelSection
+from robointervlm.models._shared.section import PixelSection
 
 if TYPE_CHECKING:
-    from robointervlm.models.shared.chat_model import ChatModel
+    from robointervlm.models._shared.chat_model import ChatModel
 
 
 class Section(PixelSection):
@@ -21,6 +21,6 @@ def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete Qwen2-VL."""
     from transformers import Qwen2VLForConditionalGeneration
 
-    from robointervlm.models.shared.qwen import load_qwen
+    from robointervlm.models._shared.qwen import load_qwen
 
     return load_qwen(section, "qwen2_vl", Qwen2VLForConditionalGeneration)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from robointervlm.models.shared.section import PixelSection
+from robointervlm.models._shared.section import PixelSection
 
 if TYPE_CHECKING:
-    from robointervlm.models.shared.robobrain import RoboBrain
+    from robointervlm.models._shared.robobrain import RoboBrain
 
 
 class Section(PixelSection):
@@ -25,8 +25,8 @@ class Section(PixelSection):
 
 def load(section: Section) -> RoboBrain:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete Qwen2.5-VL."""
-    from robointervlm.models.shared.generation import say_if_it_would_sample
-    from robointervlm.models.shared.robobrain import RoboBrain
+    from robointervlm.models._shared.generation import say_if_it_would_sample
+    from robointervlm.models._shared.robobrain import RoboBrain
 
     model = RoboBrain.load(section)
     model.open_with(thinking=section.thinking)

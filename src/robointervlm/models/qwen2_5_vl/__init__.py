@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from robointervlm.models.shared.section import PixelSection
+from robointervlm.models._shared.section import PixelSection
 
 if TYPE_CHECKING:
     from robointervlm.models.qwen2_5_vl.network import Qwen25VL
@@ -40,8 +40,8 @@ class Lora(BaseModel):
 def load(section: Section) -> Qwen25VL:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete Qwen2.5-VL."""
     # torch takes seconds to import
+    from robointervlm.models._shared.generation import say_if_it_would_sample
     from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-    from robointervlm.models.shared.generation import say_if_it_would_sample
 
     model = Qwen25VL.load(section)
     say_if_it_would_sample(model.network, model.name)

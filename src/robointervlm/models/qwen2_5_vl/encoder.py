@@ -18,11 +18,11 @@ from transformers import Qwen2_5_VLConfig
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture, Prompt
+from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.qwen2_5_vl.attention import Segments
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.folder import read_chat, read_declaration
 from robointervlm.models.qwen2_5_vl.images import MEAN, MERGE, PATCH, STD, TEMPORAL, Grid, PixelLimits, patches
-from robointervlm.models.shared.section import PixelSection
 
 
 class Encoded(NamedTuple):

@@ -14,6 +14,16 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS
 from robointervlm.core.errors import ModelError
+from robointervlm.models._shared.checkpoint import (
+    DECLARATION,
+    config_in,
+    network_in,
+    refuse_wrong_keys,
+    settings_of,
+    tokenizer_in,
+)
+from robointervlm.models._shared.section import PixelSection
+from robointervlm.models._shared.weights import expert_names, tensor_names
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.images import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
 from robointervlm.models.qwen2_5_vl_moe.config import (
@@ -24,16 +34,6 @@ from robointervlm.models.qwen2_5_vl_moe.config import (
     with_experts,
 )
 from robointervlm.models.qwen2_5_vl_moe.network import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
-from robointervlm.models.shared.checkpoint import (
-    DECLARATION,
-    config_in,
-    network_in,
-    refuse_wrong_keys,
-    settings_of,
-    tokenizer_in,
-)
-from robointervlm.models.shared.section import PixelSection
-from robointervlm.models.shared.weights import expert_names, tensor_names
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
+from robointervlm.models._shared.checkpoint import DECLARATION, quiet
+from robointervlm.models._shared.generation import Fingerprint, answered, generated, reply_of
+from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.locate import model_folder, model_name
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
@@ -28,9 +31,6 @@ from robointervlm.models.qwen2_5_vl.folder import preprocessor, read_config, rea
 from robointervlm.models.qwen2_5_vl.images import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
-from robointervlm.models.shared.checkpoint import DECLARATION, quiet
-from robointervlm.models.shared.generation import Fingerprint, answered, generated, reply_of
-from robointervlm.models.shared.section import PixelSection
 
 
 class PatchProjection(nn.Module):

@@ -13,9 +13,8 @@ from transformers import Qwen2VLImageProcessorPil
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, smart_resize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models.qwen2_5_vl.chat import Chat
-from robointervlm.models.shared.chat_model import Cells, ChatModel, Look, name_of
-from robointervlm.models.shared.checkpoint import (
+from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
     network_in,
@@ -23,7 +22,8 @@ from robointervlm.models.shared.checkpoint import (
     refuse_wrong_keys,
     tokenizer_in,
 )
-from robointervlm.models.shared.section import PixelSection
+from robointervlm.models._shared.section import PixelSection
+from robointervlm.models.qwen2_5_vl.chat import Chat
 
 
 class QwenEyes:

@@ -21,7 +21,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import ExhaustedError, ModelError
-from robointervlm.models.shared.section import CheckpointSection
+from robointervlm.models._shared.section import CheckpointSection
 
 DECLARATION = "robointer.json"
 """The file of a checkpoint that says what it writes: coordinate format, pixel limits, answer style."""

@@ -13,9 +13,8 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import IMAGE_MARKER
-from robointervlm.models.qwen2_5_vl.chat import Chat
-from robointervlm.models.shared.chat_model import Cells, ChatModel, Look, name_of
-from robointervlm.models.shared.checkpoint import (
+from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
     network_in,
@@ -23,6 +22,7 @@ from robointervlm.models.shared.checkpoint import (
     refuse_wrong_keys,
     tokenizer_in,
 )
+from robointervlm.models.qwen2_5_vl.chat import Chat
 
 if TYPE_CHECKING:
     from robointervlm.models.internvl import Section

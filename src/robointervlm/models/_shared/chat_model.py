@@ -19,10 +19,10 @@ from torch import Tensor
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt, Reply
+from robointervlm.models._shared.generation import Fingerprint, answered, generated, reply_of, say_if_it_would_sample
+from robointervlm.models._shared.section import CheckpointSection
 from robointervlm.models.locate import model_name
 from robointervlm.models.qwen2_5_vl.chat import Chat
-from robointervlm.models.shared.generation import Fingerprint, answered, generated, reply_of, say_if_it_would_sample
-from robointervlm.models.shared.section import CheckpointSection
 
 
 class Cells(NamedTuple):

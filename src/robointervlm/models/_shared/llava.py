@@ -16,9 +16,8 @@ from transformers.image_processing_utils import select_best_resolution
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models.qwen2_5_vl.chat import Chat
-from robointervlm.models.shared.chat_model import Cells, ChatModel, Look, name_of
-from robointervlm.models.shared.checkpoint import (
+from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
     network_in,
@@ -27,8 +26,9 @@ from robointervlm.models.shared.checkpoint import (
     settings_of,
     tokenizer_in,
 )
-from robointervlm.models.shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
-from robointervlm.models.shared.section import CheckpointSection
+from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
+from robointervlm.models._shared.section import CheckpointSection
+from robointervlm.models.qwen2_5_vl.chat import Chat
 
 _IMAGE, _VIDEO = "<image>", "<video>"
 
