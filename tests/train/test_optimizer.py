@@ -12,8 +12,7 @@ from torch import nn
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
-from robointervlm.train.optimizer import freeze, learning_rate, let_learn, optimizers, schedule, summary
-from robointervlm.train.parts_table import parts_table
+from robointervlm.train.optimizer import freeze, learning_rate, let_learn, optimizers, parts_table, schedule, summary
 from robointervlm.train.recipe import ModelSection, OptimSection
 from tiny_models import fresh_model
 

@@ -29,4 +29,4 @@ def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete InternVL."""
     from robointervlm.models._shared.internvl import load_internvl
 
-    return load_internvl(section)
+    return load_internvl(section, section.max_tiles)

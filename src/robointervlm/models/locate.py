@@ -6,6 +6,7 @@ these folders, and RUN itself, may be given. Light: no torch.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -84,10 +85,24 @@ def is_hub_name(path: str) -> bool:
     return not Path(path).exists() and _HUB_NAME.fullmatch(path) is not None
 
 
+def settings_of(path: str, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint, in a folder or on the hub; empty where there is none."""
+    from transformers.utils.hub import cached_file
+
+    file = cached_file(
+        path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+    )
+    if file is None:
+        return {}
+    try:
+        settings: dict[str, Any] = {**json.loads(Path(file).read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} holds no settings: {error}") from None
+    return settings
+
+
 def hub_config(name: str) -> Mapping[str, Any]:
     """The config.json of a model on the hub, from the cache or downloaded. Raises `ModelError` if it cannot be had."""
-    from robointervlm.models._shared.checkpoint import settings_of
-
     try:
         found = settings_of(name, _CONFIG)
     except (OSError, ValueError):  # gated, private, or no such name

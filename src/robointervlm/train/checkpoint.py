@@ -6,20 +6,24 @@ folder is renamed. Resuming takes the newest whose manifest verifies and names t
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.runs.files import sync_folder, writing_to
 from robointervlm.runs.journal import decoded_line, encoded_line
 from robointervlm.runs.run import environment
-from robointervlm.train.disk import writing_weights
 from robointervlm.train.ranks import ALONE, Ranks, by_first, together
 
 logger = logging.getLogger(__name__)
@@ -48,6 +52,31 @@ class Checkpoint:
     def rank_state(self, rank: int) -> Path:
         """What one process alone has: the states of its random generators."""
         return self.folder / f"rank-{rank:05d}.pt"
+
+
+@contextlib.contextmanager
+def writing_weights(path: Path) -> Iterator[None]:
+    """As `writing_to`, also for the errors that torch and safetensors make of what the system told them."""
+    with writing_to(path):
+        try:
+            yield
+        except (RuntimeError, SafetensorError) as error:
+            number = _system_error(error, path)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number)) from error
+
+
+def _system_error(error: BaseException, path: Path) -> int | None:
+    """The system's number of what went wrong, if that was writing."""
+    if isinstance(error.__context__, OSError):
+        return error.__context__.errno
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(found[1])
+    if "inline_container.cc" in str(error):  # torch's archive; it says where it noticed, not why
+        there = next(each for each in path.parents if each.is_dir())
+        return errno.ENOSPC if shutil.disk_usage(there).free < 1 << 20 else errno.EIO
+    return None
 
 
 def at(root: Path, step: int) -> Checkpoint:

@@ -27,7 +27,6 @@ from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.trainable_state import frozen_digest
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
-from robointervlm.train.allocator import keep_freed_memory
 from robointervlm.train.callbacks.after_save import AfterSave
 from robointervlm.train.callbacks.progress import Rates
 from robointervlm.train.callbacks.sample_log import SampleLog, forget_after
@@ -36,9 +35,9 @@ from robointervlm.train.callbacks.watch import METRICS, Watch
 from robointervlm.train.data.dataset import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
 from robointervlm.train.data.too_long import TooLong, judge, too_long_in
+from robointervlm.train.devices import keep_freed_memory
 from robointervlm.train.engines import engine_for
-from robointervlm.train.engines.engine import Engine, write_state
-from robointervlm.train.generators import restore_generators, save_generators
+from robointervlm.train.engines.engine import Engine, restore_generators, save_generators, write_state
 from robointervlm.train.inputs import Inputs, refuse_other_inputs
 from robointervlm.train.non_finite import how_to_go_on, non_finite
 from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary

@@ -18,11 +18,11 @@ from robointervlm.core.errors import DataError, RecipeError, RoboInterError
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
-from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import read_encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
 from robointervlm.models.qwen2_5_vl.liger import is_wanted, use_liger
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run
@@ -30,12 +30,11 @@ from robointervlm.runs.settings import load_recipe
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.callbacks.preview import drawn, marked, row_structure
 from robointervlm.train.callbacks.trackers import refuse_missing
-from robointervlm.train.checkpoint import MANIFEST, damage, discard, make_durable, newest_step
-from robointervlm.train.disk import writing_weights
+from robointervlm.train.checkpoint import MANIFEST, damage, discard, make_durable, newest_step, writing_weights
 from robointervlm.train.inputs import INPUTS, Inputs, inputs_of, read_inputs, refuse_other_inputs
 from robointervlm.train.loop import CHECKPOINTS, Training
+from robointervlm.train.optimizer import parts_table
 from robointervlm.train.packing.sequences import PackedPlan
-from robointervlm.train.parts_table import parts_table
 from robointervlm.train.ranks import Together, by_first
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import record, recorded, refuse_other_recipe

@@ -6,39 +6,23 @@ Everything here also takes a hub name. What is not whole is a `ModelError` of on
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as library_logging
-from transformers.utils.hub import cached_file
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import ExhaustedError, ModelError
 from robointervlm.models._shared.section import CheckpointSection
+from robointervlm.models.locate import settings_of
 
 DECLARATION = "robointer.json"
 """The file of a checkpoint that says what it writes: coordinate format, pixel limits, answer style."""
-
-
-def settings_of(path: str, name: str) -> dict[str, Any]:
-    """A JSON file of a checkpoint, in a folder or on the hub; empty where there is none."""
-    file = cached_file(
-        path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-    )
-    if file is None:
-        return {}
-    try:
-        settings: dict[str, Any] = {**json.loads(Path(file).read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{file} holds no settings: {error}") from None
-    return settings
 
 
 def processor_of(path: str) -> dict[str, Any]:

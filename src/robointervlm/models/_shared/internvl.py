@@ -25,7 +25,7 @@ from robointervlm.models._shared.checkpoint import (
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
 if TYPE_CHECKING:
-    from robointervlm.models.internvl import Section
+    from robointervlm.models._shared.section import CheckpointSection
 
 _IMAGE, _START, _END = "<IMG_CONTEXT>", "<img>", "</img>"
 
@@ -69,24 +69,24 @@ class InternEyes:
         return sorted(self._processor.to_dict().items(), key=str)
 
 
-def load_internvl(section: Section) -> ChatModel:
+def load_internvl(section: CheckpointSection, max_tiles: int | None) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete InternVL."""
     config: Any = config_in(section.path)
     if not isinstance(config, InternVLConfig):
         raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for 'internvl'.")
     chat = InternChat(tokenizer_in(section.path), _IMAGE)
-    eyes = InternEyes(_processor(section), config.image_seq_length)
+    eyes = InternEyes(_processor(section.path, max_tiles), config.image_seq_length)
     network, info = network_in(section, config, InternVLForConditionalGeneration)
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
     coordinates = coordinates_of(section, CoordinateFormat.PER_MILLE)
     return ChatModel(network, chat, eyes, name=name_of(section), coordinates=coordinates)
 
 
-def _processor(section: Section) -> GotOcr2ImageProcessorPil:
-    own = processor_of(section.path)
+def _processor(path: str, max_tiles: int | None) -> GotOcr2ImageProcessorPil:
+    own = processor_of(path)
     kept = {key: own[key] for key in ("size", "image_mean", "image_std", "min_patches", "max_patches") if key in own}
-    if section.max_tiles is not None:
-        kept["max_patches"] = section.max_tiles
+    if max_tiles is not None:
+        kept["max_patches"] = max_tiles
     processor: Any = GotOcr2ImageProcessorPil
     # transformers' processor for this model always cuts, whatever the file says of it.
     made: GotOcr2ImageProcessorPil = processor(**kept, crop_to_patches=True)

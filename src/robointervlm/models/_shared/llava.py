@@ -23,11 +23,11 @@ from robointervlm.models._shared.checkpoint import (
     network_in,
     processor_of,
     refuse_wrong_keys,
-    settings_of,
     tokenizer_in,
 )
 from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 from robointervlm.models._shared.section import CheckpointSection
+from robointervlm.models.locate import settings_of
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
 _IMAGE, _VIDEO = "<image>", "<video>"

@@ -31,7 +31,7 @@ from robointervlm.models.openai_api.response import (
 )
 
 if TYPE_CHECKING:
-    from robointervlm.models.openai_api import Section
+    from robointervlm.models.openai_api.section import Section
     from robointervlm.models.openai_api.spending import Spending
 
 

@@ -17,7 +17,7 @@ from robointervlm.models.openai_api.fields import Fields
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from robointervlm.models.openai_api import Section
+    from robointervlm.models.openai_api.section import Section
 
 
 def sent_size(section: Section, image: ImageSize) -> ImageSize:

@@ -19,11 +19,11 @@ from robointervlm.models._shared.checkpoint import (
     config_in,
     network_in,
     refuse_wrong_keys,
-    settings_of,
     tokenizer_in,
 )
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models._shared.weights import expert_names, tensor_names
+from robointervlm.models.locate import settings_of
 from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.images import MEAN, MERGE, PATCH, STD, TEMPORAL, PixelLimits
 from robointervlm.models.qwen2_5_vl_moe.config import (

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from robointervlm.core.errors import ModelError, RecipeError
-from robointervlm.models.qwen2_5_vl import Lora
 from robointervlm.models.qwen2_5_vl.parts import part_of
-
-if TYPE_CHECKING:
-    from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.section import Lora
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +125,16 @@ def _config(network: nn.Module) -> Any:
     return configs[_NAME]
 
 
-def merge_adapter(model: Qwen25VL, folder: Path) -> None:
+class HasNetwork(Protocol):
+    """A model whose network is adapted in place, and what errors call it."""
+
+    network: Any
+
+    @property
+    def name(self) -> str: ...
+
+
+def merge_adapter(model: HasNetwork, folder: Path) -> None:
     """Make the updates of an adapter folder, ours or any of peft's for this model, part of the model's own weights.
 
     Raises `ModelError` where the folder holds none or it is not one for this model.

@@ -8,11 +8,11 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.coordinates import CoordinateFormat
-from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.folder import read_chat, read_config, read_declaration
 from robointervlm.models.qwen2_5_vl.images import PixelLimits
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.models.qwen2_5_vl_moe.config import MoeConfig
 from robointervlm.models.qwen2_5_vl_moe.network import RoboInterQwen25VLMoe
 

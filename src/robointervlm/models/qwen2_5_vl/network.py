@@ -23,13 +23,13 @@ from robointervlm.models._shared.checkpoint import DECLARATION, quiet
 from robointervlm.models._shared.generation import Fingerprint, answered, generated, reply_of
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.locate import model_folder, model_name
-from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.embedding_loss import share_gradient, summed_loss, vectors
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read_encoder
 from robointervlm.models.qwen2_5_vl.folder import preprocessor, read_config, read_network
 from robointervlm.models.qwen2_5_vl.images import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
+from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.models.qwen2_5_vl_moe.network import Routing
 
 

@@ -21,10 +21,10 @@ from rich.table import Table
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
-from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.meta_model import skeleton
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
+from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.callbacks.progress import duration, short

@@ -2,15 +2,20 @@
 
 All strategies minimise the same sum and divide it by the same number, clip by the same norm, and take the same step;
 they differ in what each process holds. One class each is in `robointervlm.train.engines`.
+
+The order of the samples and their variations draw from generators of their own, made anew for each; the generators that
+are saved here are those that libraries draw from, such as dropout in the network.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -114,3 +119,26 @@ def gathered(network: nn.Module, whole: Callable[[nn.Parameter], Tensor], *, kee
         if keep:
             found[name] = made[parameter]
     return found
+
+
+def save_generators(path: Path) -> None:
+    """Write the states of this process's generators: Python's, numpy's, torch's on the CPU and on its GPU."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+    write_state(path, state)
+
+
+def restore_generators(path: Path) -> None:
+    """Put the states back. A GPU's is left out where there is none now, or was none."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

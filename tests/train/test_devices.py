@@ -11,7 +11,7 @@ import pytest
 # 40 blocks of 64 MB, one after the other, each written to: how many pages had to be mapped anew for the last 39.
 CODE = """
 import ctypes, resource, sys
-from robointervlm.train.allocator import keep_freed_memory
+from robointervlm.train.devices import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 if sys.argv[1] == "keep":
