@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robointervlm.core.errors import RecipeError, TooManyFailuresError
-from robointervlm.evaluate.records import ANSWERED
 from robointervlm.evaluate.score import score as score_run
 from robointervlm.evaluate.shards import is_sharded, merge_shards
+from robointervlm.inference.judging import ANSWERED
 from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
 from robointervlm.report.benchmark_formats import Format, written
 from robointervlm.report.scored import read_scored

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robointervlm.evaluate.paper.column import paper_summary, quirk_counts
-from robointervlm.evaluate.records import SCHEMA, STATUSES, RequestedList
+from robointervlm.evaluate.records import SCHEMA, RequestedList
 from robointervlm.evaluate.scored import Scored
 from robointervlm.evaluate.slices import SLICES
+from robointervlm.inference.judging import STATUSES
 from robointervlm.metrics.summary import Interval, cluster_intervals, mean
 from robointervlm.runs.protocol import AskedQuestion, protocol_of
 from robointervlm.tasks import Metric, task_named

@@ -10,7 +10,8 @@ from typing import Any
 
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.evaluate.recipe import Data, EvaluationRecipe
-from robointervlm.evaluate.records import ANSWERED, RECORDS, Requested, RequestedList, read_requested
+from robointervlm.evaluate.records import RECORDS, Requested, RequestedList, read_requested
+from robointervlm.inference.judging import ANSWERED
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.settings import load_recipe
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
+from robointervlm.core.coordinates import ImageSize, Space
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import ImageRef, Sample
@@ -14,29 +14,17 @@ from robointervlm.core.writing import answer_to_json
 from robointervlm.data import images
 from robointervlm.evaluate.questions import Question, Unreadable
 from robointervlm.evaluate.recipe import DecodingSettings
-from robointervlm.evaluate.records import SCHEMA, Requested, Status, digest
-from robointervlm.tasks import Task, conversation, task_named
+from robointervlm.evaluate.records import SCHEMA, Requested, digest
+from robointervlm.inference.judging import Problem, unasked
+from robointervlm.inference.prompting import Prompted, Sees, prompted
+from robointervlm.tasks import Task, task_named
 
 
-class Answerer(Protocol):
+class Answerer(Sees, Protocol):
     """What a question has to know of the model it is put to; every `Model` is one."""
 
     @property
-    def coordinates(self) -> CoordinateFormat: ...
-
-    @property
     def fingerprint(self) -> str: ...
-
-    def processed_size(self, image: ImageSize) -> ImageSize:
-        """The size the model really sees an image of the given size in."""
-        ...
-
-
-class Problem(NamedTuple):
-    """Why a question ends without an answer."""
-
-    status: Status
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -84,28 +72,17 @@ class Asker:
 
     def _asked(self, sample: Sample, task: Task) -> Asked:
         decoding = self._settings.decoding(task)
+        facts: list[_PictureFacts] = []
+        put, problem = Prompted((), None), None
         try:
-            facts = [self._picture_facts(ref) for ref in sample.images]
-            space = self._space(sample, facts)
-            messages = conversation(sample, task, space, self._style)
-            problem = None
+            looked_at = [self._picture_facts(ref) for ref in sample.images]
+            first = looked_at[0].size if looked_at else None
+            put, facts = prompted(sample, task, self._model, first, style=self._style), looked_at
         except (DataError, RefusedError) as error:
-            facts, space, messages = [], None, ()
-            problem = Problem("refused" if isinstance(error, RefusedError) else "input_error", one_line(error))
-        key = self._key(sample, facts, messages, space=space, decoding=decoding)
+            problem = unasked(error)
+        key = self._key(sample, facts, put.messages, space=put.space, decoding=decoding)
         sizes = tuple(fact.size for fact in facts)
-        return Asked(requested_of(sample, key), task, sample.images, messages, space, decoding, problem, sizes)
-
-    def _space(self, sample: Sample, facts: list[_PictureFacts]) -> Space | None:
-        if not facts:
-            return None
-        size = facts[0].size
-        if sample.size is not None and sample.size != size:
-            raise DataError(
-                f"the annotation says the picture is {sample.size.width}x{sample.size.height}, "
-                f"{sample.images[0].path} is {size.width}x{size.height}."
-            )
-        return Space(self._model.coordinates, size, self._model.processed_size(size))
+        return Asked(requested_of(sample, key), task, sample.images, put.messages, put.space, decoding, problem, sizes)
 
     def _picture_facts(self, ref: ImageRef) -> _PictureFacts:
         if ref not in self._facts:
@@ -174,9 +151,3 @@ def skill_of(sample: Sample) -> str:
     """What the robot does in a sample's episode, as its record says; empty where it says nothing."""
     said = sample.extra.get("skill") or sample.extra.get("primitive")
     return said if isinstance(said, str) else ""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line and of a bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 500 else text[:499] + "…"

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robointervlm.core.answer import Answer, Unparsed
-from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
 from robointervlm.data.episode_frames import DEFAULT_CAMERA, EpisodeFrame, is_frame_key
+from robointervlm.inference.prompting import space_of
 from robointervlm.models.model import Model, load_model
 from robointervlm.tasks import Task, task_named
 
@@ -51,11 +52,7 @@ def ask(model: Model, asked: AtHand, decoding: Decoding) -> Said:
     first = pictures[0] if pictures else None
     if asked.reader is None:
         return Said(reply.text, None, first)
-    space = None
-    if first is not None:
-        height, width, _ = first.shape
-        size = ImageSize(width, height)
-        space = Space(model.coordinates, size, model.processed_size(size))
+    space = space_of(model, None if first is None else ImageSize(first.shape[1], first.shape[0]))
     return Said(reply.text, asked.reader.read(reply.text, space), first)
 
 

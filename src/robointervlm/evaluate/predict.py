@@ -18,25 +18,18 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError, StoppedError
 from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
 from robointervlm.evaluate.another_run import refuse_another_run, warn_of_another_address
-from robointervlm.evaluate.asking import Asked, Asker, Problem, one_line
+from robointervlm.evaluate.asking import Asked, Asker
 from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.questions import Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
-from robointervlm.evaluate.records import (
-    ANSWERED,
-    RECORDS,
-    SCHEMA,
-    RequestedList,
-    Status,
-    write_requested,
-)
+from robointervlm.evaluate.records import RECORDS, SCHEMA, RequestedList, write_requested
 from robointervlm.evaluate.shards import Shard, folder_of, write_positions
+from robointervlm.inference.judging import ANSWERED, Problem, judged, one_line, unasked
 from robointervlm.models.model import Model, StreamingModel, check_section, load_model
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, Journal, read_journal
@@ -270,16 +263,15 @@ def _prompt(asked: Asked, load: Callable[[ImageRef], Picture] = images.load) -> 
         return asked.problem
     try:
         return asked.prompt(load)
-    except RefusedError as error:
-        return Problem("refused", one_line(error))
-    except DataError as error:
-        return Problem("input_error", one_line(error))
+    except (RefusedError, DataError) as error:
+        return unasked(error)
 
 
 def record_of(asked: Asked, result: Reply | Exception | Problem) -> Entry:
     """The record of one answer or failure; with the requested list it can be scored without model and dataset."""
     space = asked.space
-    text, problem = _read(asked, result)
+    question = asked.messages[-1].text if asked.messages else ""
+    found = judged(asked.task, result, space, question)
     reply = result if isinstance(result, Reply) else None
     return {
         "schema": SCHEMA,
@@ -287,34 +279,16 @@ def record_of(asked: Asked, result: Reply | Exception | Problem) -> Entry:
         "image_size": None if space is None else space.image,
         "processed_size": None if space is None else space.processed,
         "format": None if space is None else space.format.value,
-        "prompt": asked.messages[-1].text if asked.messages else "",
+        "prompt": question,
         "history": [[message.role, message.text] for message in asked.messages[:-1]],
-        "reply": text,
-        "status": problem.status,
-        "reason": problem.reason,
+        "reply": found.text,
+        "status": found.status,
+        "reason": found.reason,
         "seconds": None if reply is None else round(reply.seconds, 6),
         "input_tokens": None if reply is None else reply.input_tokens,
         "output_tokens": None if reply is None else reply.output_tokens,
         "finish_reason": None if reply is None else reply.finish_reason,
     }
-
-
-def _read(asked: Asked, result: Reply | Exception | Problem) -> tuple[str | None, Problem]:
-    """The text of a result, and its status with the reason (empty for `ok`)."""
-    if isinstance(result, Problem):
-        return None, result
-    if isinstance(result, Exception):
-        status: Status = "refused" if isinstance(result, RefusedError) else "model_error"
-        return None, Problem(status, one_line(result))
-    if result.finish_reason == "refused":
-        return result.text, Problem("refused", "the model declined to answer")
-    if result.finish_reason == "error":
-        return result.text, Problem("model_error", "the model stopped with an error")
-    question = asked.messages[-1].text if asked.messages else ""
-    answer = asked.task.reading_of(result.text, asked.space, question).answer
-    if isinstance(answer, Unparsed):
-        return result.text, Problem("unparsable", answer.reason)
-    return result.text, Problem("ok", "")
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from robointervlm.data.annotations import RecordError, RefusedRecordError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog, DatasetSpec, spec_of_file
 from robointervlm.evaluate.recipe import Data, EvaluationRecipe
-from robointervlm.evaluate.records import Status
+from robointervlm.inference.judging import Status
 from robointervlm.tasks import task_named
 
 logger = logging.getLogger(__name__)

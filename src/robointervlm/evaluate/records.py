@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.core.errors import DataError
@@ -20,13 +19,6 @@ from robointervlm.runs.files import write_atomically
 SCHEMA = 1
 RECORDS = "records.jsonl"
 REQUESTED = "requested.json"
-
-Status = Literal["ok", "unparsable", "model_error", "input_error", "refused", "missing"]
-STATUSES: tuple[Status, ...] = ("ok", "unparsable", "model_error", "input_error", "refused", "missing")
-"""What becomes of a question. `missing` is one that an unfinished run has not come to; it counts as a failure."""
-
-ANSWERED: frozenset[str] = frozenset({"ok", "unparsable"})
-"""The statuses that are final: asking again would cost the same answer again."""
 
 
 @dataclass(frozen=True)

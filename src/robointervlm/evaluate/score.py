@@ -15,9 +15,10 @@ from pathlib import Path
 
 from robointervlm.core.answer import Unparsed
 from robointervlm.evaluate.aggregate import report_of
-from robointervlm.evaluate.records import RECORDS, STATUSES, Requested, Status, read_requested, space_of
+from robointervlm.evaluate.records import RECORDS, Requested, read_requested, space_of
 from robointervlm.evaluate.sample_table import write_table
 from robointervlm.evaluate.scored import Scored, sample_entry
+from robointervlm.inference.judging import STATUSES, Status
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, read_journal
 from robointervlm.tasks import Case, Metric, task_named

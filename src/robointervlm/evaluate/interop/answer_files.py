@@ -31,12 +31,12 @@ from robointervlm.evaluate.records import (
     SCHEMA,
     Requested,
     RequestedList,
-    Status,
     digest,
     read_requested,
     unsized,
     write_requested,
 )
+from robointervlm.inference.judging import Status
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, encoded_line
 from robointervlm.tasks import Task, task_named

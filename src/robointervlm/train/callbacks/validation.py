@@ -20,21 +20,23 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from rich.table import Table
 
-from robointervlm.core.answer import Answer, Unparsed
+from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import Space
-from robointervlm.core.errors import DataError, RefusedError, RoboInterError
+from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.prompt import Decoding, Prompt, Reply
 from robointervlm.core.sample import Sample
 from robointervlm.core.writing import answer_to_json
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
+from robointervlm.inference.judging import Problem, judged, unasked
+from robointervlm.inference.prompting import prompted
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
-from robointervlm.tasks import Case, Task, conversation, task_named
-from robointervlm.train.data.dataset import picture_size, refuse_other_size
+from robointervlm.tasks import Case, Task, task_named
+from robointervlm.train.data.dataset import stored_size
 from robointervlm.train.engines.engine import Engine
 from robointervlm.train.recipe import TrainRecipe, ValidationSection
 
@@ -42,9 +44,6 @@ logger = logging.getLogger(__name__)
 
 VALIDATION = "validation.jsonl"
 REPLIES = "validation"
-
-Status = str
-"""ok, unparsable, model_error, input_error or refused, as in the records of `predict`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -137,12 +136,10 @@ class Validation:
             sample = self.mixture[number]
             task = task_named(sample.task)
             pictures = tuple(images.load(reference) for reference in sample.images)
-            refuse_other_size(sample, pictures)
-            size = picture_size(pictures[0]) if pictures else None
-            space = None if size is None else Space(self.model.coordinates, size, self.model.processed_size(size))
-            return _Put(number, task, sample, space, Prompt(conversation(sample, task, space, "default"), pictures))
+            put = prompted(sample, task, self.model, stored_size(pictures))
+            return _Put(number, task, sample, put.space, Prompt(put.messages, pictures))
         except RoboInterError as error:
-            return _Put(number, task, sample, None, error)
+            return _Put(number, task, sample, None, unasked(error))
 
     def _judged(self, model: Qwen25VL, batch: Sequence[_Put]) -> list[Judged]:
         ready = [each.prompt for each in batch if isinstance(each.prompt, Prompt)]
@@ -193,7 +190,7 @@ class _Put(NamedTuple):
     task: Task
     sample: Sample | None
     space: Space | None
-    prompt: Prompt | RoboInterError
+    prompt: Prompt | Problem
 
 
 def _replies(model: Qwen25VL, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply | Exception]:
@@ -206,27 +203,22 @@ def _replies(model: Qwen25VL, prompts: Sequence[Prompt], decoding: Decoding) -> 
     return [reply for prompt in prompts for reply in _replies(model, [prompt], decoding)]
 
 
-def _judgement(put: _Put, reply: Reply | Exception) -> Judged:
-    """What became of a question; the statuses are those of `predict`."""
+def _judgement(put: _Put, result: Reply | Exception | Problem) -> Judged:
+    """What became of a question, and what is recorded of it."""
+    question = put.prompt.messages[-1].text if isinstance(put.prompt, Prompt) else ""
+    found = judged(put.task, result, put.space, question)
     record: dict[str, Any] = {
         "id": put.sample.id if put.sample is not None else f"#{put.number}",
         "task": put.task.name,
-        "question": put.prompt.messages[-1].text if isinstance(put.prompt, Prompt) else "",
-        "reply": None,
-        "status": "ok",
-        "reason": "",
-        "finish_reason": None,
+        "question": question,
+        "reply": found.text,
+        "status": found.status,
+        "reason": found.reason,
+        "finish_reason": result.finish_reason if isinstance(result, Reply) else None,
         "reference": None if put.sample is None else answer_to_json(put.sample.answer),
-        "predicted": None,
+        "predicted": None if found.answer is None else answer_to_json(found.answer),
     }
-    if isinstance(reply, Exception):
-        kind = "refused" if isinstance(reply, RefusedError) else "input_error" if put.prompt is reply else "model_error"
-        return Judged(put.number, None, record | {"status": kind, "reason": " ".join(str(reply).split())[:500]})
-    record |= {"reply": reply.text, "finish_reason": reply.finish_reason}
-    answer = put.task.reading_of(reply.text, put.space, record["question"]).answer
-    if isinstance(answer, Unparsed):
-        return Judged(put.number, None, record | {"status": "unparsable", "reason": answer.reason})
-    return Judged(put.number, answer, record | {"predicted": answer_to_json(answer)})
+    return Judged(put.number, found.answer, record)
 
 
 def spread(mixture: Mixture, count: int) -> list[int]:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.errors import DataError, RoboInterError
+from robointervlm.core.errors import RoboInterError
 from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import ImageRef, Sample, Turn
 from robointervlm.data import images
 from robointervlm.data.annotations import RecordError, RecordProblem, RefusedRecordError
 from robointervlm.data.mixture import Mixture
+from robointervlm.inference.prompting import refuse_other_size
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder
 from robointervlm.train.data.augment import augmented
 from robointervlm.train.data.image_cache import Cut, Loaded, PixelCache, PixelCounts, cut
@@ -140,7 +141,7 @@ class Feed:
         """A sample as the model will first meet it: the turns in pixels, the pictures, the tokens."""
         sample = self.mixture[index]
         pictures = [images.load(reference) for reference in sample.images]
-        refuse_other_size(sample, pictures)
+        refuse_other_size(sample, stored_size(pictures))
         turns = sample.turns
         if self._varies(sample.images):
             turns, pictures[0] = self._varied(sample, pictures[0], 0, index)
@@ -193,7 +194,7 @@ class Feed:
 
     def _encoded(self, sample: Sample, epoch: int, index: int) -> Encoded:
         loaded, turns = self.loaded(sample.images), sample.turns
-        refuse_other_size(sample, loaded)
+        refuse_other_size(sample, stored_size(loaded))
         if len(loaded) == 1 and not isinstance(loaded[0], Cut):
             turns, loaded[0] = self._varied(sample, loaded[0], epoch, index)
         encoded = self._tokens(sample, turns, loaded)
@@ -216,18 +217,12 @@ class Feed:
         return turns, varied
 
 
-def picture_size(picture: Loaded) -> ImageSize:
-    """The stored size of a picture in memory."""
-    return picture.size if isinstance(picture, Cut) else ImageSize(picture.shape[1], picture.shape[0])
-
-
-def refuse_other_size(sample: Sample, pictures: Sequence[Loaded]) -> None:
-    """Raise `DataError` if the first picture is not as large as the annotation says."""
-    if pictures and sample.size is not None and picture_size(pictures[0]) != sample.size:
-        raise DataError(
-            f"the annotation says {tuple(sample.size)}, {sample.images[0].path} is {tuple(picture_size(pictures[0]))}; "
-            "the coordinates would be wrong."
-        )
+def stored_size(pictures: Sequence[Loaded]) -> ImageSize | None:
+    """The size, as stored, of the first of a sample's pictures in memory; None where it has none."""
+    if not pictures:
+        return None
+    first = pictures[0]
+    return first.size if isinstance(first, Cut) else ImageSize(first.shape[1], first.shape[0])
 
 
 class TooLongError(RoboInterError):

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.sample import Sample
 from robointervlm.data.mixture import Mixture
+from robointervlm.inference.prompting import refuse_other_size
 from robointervlm.models.qwen2_5_vl.encoder import Encoded
 from robointervlm.models.qwen2_5_vl.packed import packed
 from robointervlm.train.data.augment import augmented_together
-from robointervlm.train.data.dataset import Bad, Feed, MicroBatch, TooLongError, refuse_other_size
+from robointervlm.train.data.dataset import Bad, Feed, MicroBatch, TooLongError, stored_size
 from robointervlm.train.data.image_cache import Cut, Loaded, cut
 from robointervlm.train.packing.lengths import lengths_of, stamp
 from robointervlm.train.packing.plan import Group, Lengths, Row, Rows, rows_of
@@ -173,7 +174,7 @@ class PackedFeed:
                     raise DataError("its pictures changed since they were measured; start again.")
                 if loaded is None:
                     loaded = self.feed.loaded(sample.images)
-                refuse_other_size(sample, loaded)
+                refuse_other_size(sample, stored_size(loaded))
                 samples.append(sample)
             except RoboInterError as error:
                 bad.append(Bad(sample_id, str(error)))
