@@ -116,7 +116,7 @@ def test_a_node_that_is_gone_ends_the_other_which_may_be_run_again(tiny_folder, 
         os.kill(pid, signal.SIGKILL)
     code, error = ended(running)[0]
     assert code == 75, error
-    assert "process 0 of 2 waits no longer" in error
+    assert "rank 0/2: lost connection to another rank" in error
 
 
 def test_sigterm_at_one_node_saves_and_ends_both(tiny_folder, tmp_path):

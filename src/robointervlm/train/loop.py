@@ -233,7 +233,7 @@ class Training:
         """The step, done; None if none of its samples could be loaded, and nothing was changed."""
         supervised = self._counted(micro_batches)
         if not supervised:
-            logger.warning("step %d: none of its samples could be loaded, nothing is learned in it", self.step + 1)
+            logger.warning("step %d skipped: none of its samples could be loaded", self.step + 1)
             return None
         losses = []
         for index, micro in enumerate(micro_batches):

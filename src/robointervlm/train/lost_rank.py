@@ -23,6 +23,6 @@ def naming_lost_peers() -> Iterator[None]:
         rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         said = " ".join(str(error).split())[:160]
         raise LostProcessError(
-            f"process {rank} of {world} waits no longer: another one has ended or cannot be reached ({said}). "
-            "Once that is mended, the same command goes on from the newest checkpoint."
+            f"rank {rank}/{world}: lost connection to another rank ({said}). "
+            "Fix the cause, then rerun the same command to resume from the newest checkpoint."
         ) from error

@@ -52,7 +52,7 @@ def freeze(network: nn.Module, tune: Iterable[Part]) -> None:
             "(--tune_mm_llm True), or make a model with experts of it: robointer convert upcycle DENSE MOE."
         )
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise RecipeError(f"model.tune={sorted(wanted)} leaves nothing to learn in this model.")
+        raise RecipeError(f"no trainable parameters: model.tune={sorted(wanted)} matches nothing in this model.")
 
 
 def learning_rate(part: Part, settings: OptimSection) -> float:

@@ -36,7 +36,7 @@ def _named(error: Exception, timeout: float) -> Exception:
         return type(error)(last.partition(": ")[2]) if isinstance(error, RoboInterError) else RuntimeError(last)
     if "timed out" in said:
         return LostProcessError(
-            f"the loading processes gave nothing for {timeout:g} seconds (data.timeout_seconds): one of them hangs, or "
+            f"no batch from the data workers within {timeout:g} s (data.timeout_seconds): one of them hangs, or "
             f"the disk with the pictures does. {_AGAIN}"
         )
     if "exited unexpectedly" in said or "is killed by signal" in said:
