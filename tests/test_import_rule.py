@@ -14,19 +14,36 @@ from scripted_benchmark import make_benchmark
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "robointervlm"
 
 # docs of the design: "Who may import whom". A name with a dot allows that module only.
-INSIDE = ("core", "metrics", "tasks", "data", "episodes", "models", "inference", "runs", "train", "evaluate", "report")
+INSIDE = (
+    *(
+        "core",
+        "settings",
+        "metrics",
+        "tasks",
+        "data",
+        "episodes",
+        "models",
+        "inference",
+        "runs",
+        "train",
+        "evaluate",
+        "report",
+    ),
+    *(),
+)
 ALLOWED = {
     "core": {"core"},
+    "settings": {"core", "settings"},
     "metrics": {"core", "metrics"},
     "tasks": {"core", "metrics", "tasks"},
-    "data": {"core", "tasks", "data"},
-    "runs": {"core", "runs"},
+    "data": {"core", "settings", "tasks", "data"},
+    "runs": {"core", "settings", "runs"},
     "launch": {"core", "runs", "launch"},
-    "episodes": {"core", "tasks", "data", "episodes"},
-    "models": {"core", "models"},
+    "episodes": {"core", "settings", "tasks", "data", "episodes"},
+    "models": {"core", "settings", "models"},
     "inference": {"core", "metrics", "tasks", "inference"},
-    "train": {"core", "tasks", "data", "models", "inference", "runs", "launch", "train"},
-    "evaluate": {"core", "metrics", "tasks", "data", "models", "inference", "runs", "launch", "evaluate"},
+    "train": {"core", "settings", "tasks", "data", "models", "inference", "runs", "launch", "train"},
+    "evaluate": {"core", "settings", "metrics", "tasks", "data", "models", "inference", "runs", "launch", "evaluate"},
     "report": {"core", "metrics", "tasks", "runs", "data.images", "report"},
     "app": {"core", "tasks", "data", "episodes", "models", "inference", "runs", "evaluate", "report", "app"},
     "cli": {*INSIDE, "launch", "app", "cli"},

@@ -132,7 +132,7 @@ def test_a_second_source_is_added_to_the_catalog(table: Path, tmp_path: Path, ma
         (MAPPING + "extra: 1\n", "extra"),
         (MAPPING.replace("shape: box", "shape: circle"), "shape"),
         (MAPPING.replace("current_box:", "curent_box:"), "nearest: current_box"),
-        ("[", "cannot be read"),
+        ("[", "is not YAML"),
     ],
 )
 def test_a_wrong_mapping_is_an_error(tmp_path: Path, text: str, reason: str) -> None:

@@ -291,11 +291,11 @@ def test_a_pickled_cell_that_would_run_something_runs_nothing(copy, tmp_path, ma
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("source: a b", "source: String should match pattern"),
-        ("source: x\nobject_box: {column: a}", "object_box.Places.coordinates: Field required"),
-        ("source: x\nbox: {}", "box: Extra inputs are not permitted"),
+        ("source: a b", "'source' is 'a b': string should match pattern"),
+        ("source: x\nobject_box: {column: a}", "'object_box.Places.coordinates' is missing"),
+        ("source: x\nbox: {}", "key 'box' is not known; nearest: "),
         ("source: x\nnames: '(?P<place>.)'", "has no group (?P<target>…)"),
-        ("source: [", "cannot be read"),
+        ("source: [", "is not YAML"),
     ],
 )
 def test_a_mapping_that_means_nothing_is_told_in_one_line(tmp_path, text, said):

@@ -116,7 +116,7 @@ def test_an_unset_model_fails_loudly_and_writes_nothing(tmp_path):
 
 def test_every_flag_of_the_script_is_known(tmp_path, monkeypatch):
     from robointervlm.compat.training import _pairs, started_processes, train_overrides  # noqa: PLC0415
-    from robointervlm.runs.settings import checked  # noqa: PLC0415
+    from robointervlm.settings.explained import checked  # noqa: PLC0415
     from robointervlm.train.recipe import TrainRecipe  # noqa: PLC0415
 
     python = recording_python(tmp_path, 0)

@@ -12,14 +12,15 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.episode_frames import DEFAULT_CAMERA
+from robointervlm.settings.explained import checked
+from robointervlm.settings.yaml_files import read_yaml
 
 ROOT_VARIABLE = "ROBOINTER_DATA"
 _BUILT_IN = Path(__file__).parent / "catalog"
@@ -231,7 +232,7 @@ class Catalog(Mapping[str, DatasetSpec]):
         return f"{known} A name may end in %N, the percentage to take; --catalog FOLDER adds datasets of your own."
 
     def _read(self, file: Path) -> None:
-        entries = _mapping(file)
+        entries = read_yaml(file, "catalog", holds="dataset names with their entries")
         root = entries.pop("root", None)
         if root is not None and not isinstance(root, str):
             raise RecipeError(f"{file}: 'root' is a folder, relative to this file; got {root!r}.")
@@ -254,47 +255,9 @@ def _yaml_files(place: Path) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.suffix in {".yaml", ".yml"})
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, for which a key that stands twice in one mapping is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' stands here twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"catalog {file} cannot be read: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise RecipeError(f"catalog {file} maps dataset names to entries; got {type(content).__name__}.")
-    return content
-
-
 def _spec(file: Path, name: str, entry: object, root: Path | None) -> DatasetSpec:
     if not isinstance(entry, dict):
         raise RecipeError(f"{file}: '{name}' has fields such as task and annotations; got {entry!r}.")
     if set("%@, ") & set(name):
         raise RecipeError(f"{file}: the name '{name}' holds one of % @ , or a space, which mixtures give a meaning to.")
-    try:
-        return DatasetSpec(**{"name": name, "root": root, **entry})
-    except ValidationError as error:
-        raise RecipeError(f"{file}: '{name}': {_reasons(error)}") from error
-
-
-def _reasons(error: ValidationError) -> str:
-    fields = list(DatasetSpec.model_fields)
-    reasons = []
-    for item in error.errors():
-        field = ".".join(map(str, item["loc"]))
-        near = difflib.get_close_matches(field, fields, n=1) if item["type"] == "extra_forbidden" else []
-        reasons.append(f"{field}: {item['msg']}" + (f" (did you mean {near[0]}?)" if near else ""))
-    return "; ".join(reasons)
+    return checked(DatasetSpec, {"name": name, "root": root, **entry}, source=f"{file}: '{name}'")

@@ -10,14 +10,14 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
 
 import robointervlm.models
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.models.locate import hub_config, is_hub_name, model_folder
+from robointervlm.settings.explained import checked
 
 
 @runtime_checkable
@@ -111,12 +111,9 @@ def _checked(section: Mapping[str, object]) -> tuple[Any, BaseModel]:
     family, module = _family_module(section)
     kind: type[BaseModel] = module.Section
     values = {key: value for key, value in section.items() if key != "family" or "family" in kind.model_fields}
-    try:
-        return module, kind.model_validate(values)
-    except ValidationError as error:
-        known = ", ".join(kind.model_fields)
-        said = "; ".join(_explained(detail, list(kind.model_fields)) for detail in error.errors(include_url=False))
-        raise RecipeError(f"model section of family '{family}': {said}. Keys: {known}.") from None
+    known = ", ".join(kind.model_fields)
+    source = f"model section of family '{family}'"
+    return module, checked(kind, values, source=source, more=f". Keys: {known}.", secret=True)
 
 
 def _family_module(section: Mapping[str, object]) -> tuple[str, Any]:
@@ -170,12 +167,3 @@ def _otherwise_named() -> dict[str, str]:
     """The families by the names of the model types and architectures that they load beside their own."""
     modules = {name: importlib.import_module(f"robointervlm.models.{name}") for name in families()}
     return {kind: name for name, module in modules.items() for kind in getattr(module, "LOADS", ())}
-
-
-def _explained(detail: ErrorDetails, known: list[str]) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] != "extra_forbidden":
-        message = detail["msg"].removeprefix("Value error, ")
-        return f"'{where}': {message}" if where else message
-    near = difflib.get_close_matches(where, known, n=1)
-    return f"key '{where}' is not known" + (f"; nearest: {near[0]}" if near else "")

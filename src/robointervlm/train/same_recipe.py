@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from robointervlm.core.errors import RecipeError
 from robointervlm.data.mixture import parse_entries
 from robointervlm.runs.journal import Journal, read_journal
-from robointervlm.runs.settings import checked
+from robointervlm.settings.explained import checked
 from robointervlm.train.recipe import Changeable, TrainRecipe
 from robointervlm.train.setting_names import written
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from robointervlm.core.answer import Answer, Box, Points, Trajectory, Unparsed
 from robointervlm.core.coordinates import Point, Space, smart_resize
@@ -24,6 +24,8 @@ from robointervlm.core.errors import RecipeError, RoboInterError
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
 from robointervlm.data.annotations import RecordFile, RecordProblem
+from robointervlm.settings.explained import checked
+from robointervlm.settings.yaml_files import read_yaml
 from robointervlm.tasks import Task, task_named
 
 DEFAULT_MAPPING = Path(__file__).parent / "mappings" / "frames.yaml"
@@ -84,14 +86,7 @@ class _CellError(Exception):
 
 def read_mapping(file: Path) -> FrameMapping:
     """The mapping in a YAML file; a `RecipeError` says what is wrong with it."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        mapping = FrameMapping.model_validate(content)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, ValidationError):
-            reasons = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise RecipeError(f"mapping {file}: {'; '.join(reasons)}") from error
-        raise RecipeError(f"mapping {file} cannot be read: {' '.join(str(error).split())}") from error
+    mapping = checked(FrameMapping, read_yaml(file, "mapping"), source=f"mapping {file}")
     for name in mapping.tasks:
         if not task_named(name).stems:
             raise RecipeError(f"mapping {file}: the task '{name}' has no published file to write its records like.")
@@ -256,7 +251,7 @@ def _write_all(records: Mapping[str, list[dict[str, Any]]], mapping: FrameMappin
     catalog = out / "catalog.yaml"
     entries: dict[str, Any] = {"root": "."}
     if catalog.is_file():  # of an earlier conversion into the same folder
-        entries |= yaml.safe_load(catalog.read_text(encoding="utf-8")) or {}
+        entries |= read_yaml(catalog, "catalog")
     for name, made in records.items():
         if not made:
             continue

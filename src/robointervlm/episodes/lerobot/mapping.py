@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.core.errors import RecipeError
+from robointervlm.settings.explained import checked
+from robointervlm.settings.yaml_files import read_yaml
 
 ROBOINTER = Path(__file__).parent / "mappings" / "robointer.yaml"
 
@@ -138,10 +138,4 @@ def _columns(value: Any) -> list[str]:
 
 def read_mapping(file: Path) -> Mapping:
     """The mapping in a YAML file; a `RecipeError` says what is wrong with it."""
-    try:
-        return Mapping.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise RecipeError(f"mapping {file}: {reasons}.") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RecipeError(f"mapping {file} cannot be read: {' '.join(str(error).split())[:300]}.") from error
+    return checked(Mapping, read_yaml(file, "mapping"), source=f"mapping {file}")

@@ -1,0 +1,1 @@
+"""What users write: YAML files, read strictly, and what is wrong with them, in sentences."""
