@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,7 @@ class World:
         self.logs = out / "logs"
         self.results = out / "evaluations"
         self.val = out / "val"
+        self.archives = out / "archives"
 
     def make(self) -> None:
         trained = [name for name, spec in Catalog().items() if spec.split == "train" and not name.startswith("sim_")]
@@ -78,6 +80,10 @@ class World:
         tiny_model(sample_texts(Mixture(names, root=self.data)), SIZE, seed=0).save(self.base)
         for family in ("internvl", "llava_next", "robobrain", "qwen2_vl", "qwen3_vl", "llava_onevision"):
             make_checkpoint(family, self.out / "families" / family)
+        parts = self.archives / "Generation" / "image"
+        parts.mkdir(parents=True)
+        with zipfile.ZipFile(parts / "rh20t.zip", "w") as archive:
+            archive.write(self.data / "image" / "0.png", "rh20t/0.png")
         self.val.mkdir()
         for kind in TYPES:
             name = next(each for each in trained if Catalog()[each].task == kind)
@@ -372,7 +378,7 @@ def other_scorers(world: World) -> Iterator[Row]:
     yield Row(
         "Data scripts",
         "unpack_from_hf.py --dry_run",
-        f"python data_process/unpack_from_hf.py --data_type all --dry_run --data_root {world.data}",
+        f"python data_process/unpack_from_hf.py --data_type all --dry_run --data_root {world.archives}",
     )
     yield Row("Data scripts", "check.py", "python data_process/check.py manipvqa_train")
     yield Row("Data scripts", "build_sim.py", f"python data_process/build_sim.py --episodes 2 --out {world.out}/sim")
