@@ -15,21 +15,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "robointervlm"
 
 # docs of the design: "Who may import whom". A name with a dot allows that module only.
 INSIDE = (
-    *(
-        "core",
-        "settings",
-        "metrics",
-        "tasks",
-        "data",
-        "episodes",
-        "models",
-        "inference",
-        "runs",
-        "train",
-        "evaluate",
-        "report",
-    ),
-    *(),
+    *("core", "settings", "metrics", "tasks", "data", "episodes", "models", "inference"),
+    *("runs", "jobs", "train", "evaluate", "report"),
 )
 ALLOWED = {
     "core": {"core"},
@@ -39,11 +26,15 @@ ALLOWED = {
     "data": {"core", "settings", "tasks", "data"},
     "runs": {"core", "settings", "runs"},
     "launch": {"core", "runs", "launch"},
-    "episodes": {"core", "settings", "tasks", "data", "episodes"},
+    "jobs": {"core", "runs", "launch", "jobs"},
+    "episodes": {"core", "settings", "tasks", "data", "jobs", "episodes"},
     "models": {"core", "settings", "models"},
     "inference": {"core", "metrics", "tasks", "inference"},
     "train": {"core", "settings", "tasks", "data", "models", "inference", "runs", "launch", "train"},
-    "evaluate": {"core", "settings", "metrics", "tasks", "data", "models", "inference", "runs", "launch", "evaluate"},
+    "evaluate": {
+        *("core", "settings", "metrics", "tasks", "data", "models", "inference"),
+        *("runs", "launch", "jobs", "evaluate"),
+    },
     "report": {"core", "metrics", "tasks", "runs", "data.images", "report"},
     "app": {"core", "tasks", "data", "episodes", "models", "inference", "runs", "evaluate", "report", "app"},
     "cli": {*INSIDE, "launch", "app", "cli"},

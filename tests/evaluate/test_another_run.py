@@ -10,8 +10,8 @@ from PIL import Image
 
 from robointervlm.cli.main import run
 from robointervlm.core.errors import RecipeError
+from robointervlm.evaluate.in_shards import predict_in_shards
 from robointervlm.evaluate.predict import Outcome, predict
-from robointervlm.evaluate.processes import predict_in_processes
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.runs.settings import load_recipe
 from scripted_benchmark import SIZE, Benchmark, make_benchmark
@@ -169,11 +169,11 @@ def test_a_damaged_list_of_questions_is_written_anew(benchmark, tmp_path):
 @pytest.mark.slow
 def test_processes_refuse_another_evaluation_and_leave_its_recipe(benchmark, tmp_path):
     recipe = load_recipe(EvaluationRecipe, None, benchmark.overrides(tmp_path / "run"))
-    predict_in_processes(recipe, 2)
+    predict_in_shards(recipe, 2)
     before = content(tmp_path / "run")
     other = load_recipe(EvaluationRecipe, None, [*benchmark.overrides(tmp_path / "run"), "style=refindoor"])
     with pytest.raises(RecipeError, match="its style was default, now refindoor"):
-        predict_in_processes(other, 2)
+        predict_in_shards(other, 2)
     assert content(tmp_path / "run") == before
 
 

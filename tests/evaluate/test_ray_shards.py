@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from robointervlm.core.errors import RecipeError
+from robointervlm.evaluate.in_shards import _answer_elsewhere, predict_in_shards
 from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
+from robointervlm.jobs.ray_cluster import cluster
+from robointervlm.jobs.share import Share
 from robointervlm.runs.settings import load_recipe
 from scripted_benchmark import Benchmark, make_benchmark, robointer
 
@@ -32,16 +35,12 @@ def bytes_of(run: Path) -> dict[str, bytes]:
 def ray():
     """One cluster for all; it takes long to start."""
     pytest.importorskip("ray")
-    from robointervlm.episodes.ray_cluster import cluster  # noqa: PLC0415 - needs the extra `ray`
-
     with cluster("local", 2) as connected:
         yield connected
 
 
 def on_ray(recipe: EvaluationRecipe, count: int, ray):
-    from robointervlm.evaluate.ray_shards import predict_on_ray  # noqa: PLC0415 - needs the extra `ray`
-
-    return predict_on_ray(recipe, count, ray)
+    return predict_in_shards(recipe, count, ray)
 
 
 def test_shards_on_ray_give_the_report_of_one_run(tmp_path, monkeypatch, ray):
@@ -91,20 +90,18 @@ def test_what_a_shard_fails_with_is_raised_and_said_to_be_its(tmp_path, ray):
 
 
 def test_a_folder_that_another_machine_has_not_is_named_and_a_bug_stays_one(tmp_path, monkeypatch, ray):
-    import robointervlm.evaluate.ray_shards as module  # noqa: PLC0415 - what it starts is replaced
-
     recipe = recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run")
 
-    def broken(*_: str) -> tuple[str, str]:
+    def broken(*_: object) -> None:
         raise OSError("not of the folder")
 
     missing = str(tmp_path / "gone")
-    kind, said = module._answered(missing, "recipe.yaml", "1/2")
-    assert (kind, said) == (
-        "RecipeError",
-        f"{missing} has to be the same folder on every machine: No such file or directory.",
+    with pytest.raises(RecipeError) as raised:
+        _answer_elsewhere(missing, tmp_path / "run", Share(1, 2))
+    assert str(raised.value) == (
+        f"shard 1/2: {missing} has to be the same folder on every machine: No such file or directory."
     )
-    monkeypatch.setattr(module, "_answered", broken)
+    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer_elsewhere", broken)
     with pytest.raises(OSError, match="not of the folder"):
         on_ray(recipe, 2, ray)
 

@@ -13,15 +13,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from killed_shards import kill_me
 
 from robointervlm.core.errors import DataError, LostProcessError, RecipeError
+from robointervlm.evaluate.in_shards import predict_in_shards
 from robointervlm.evaluate.predict import predict
-from robointervlm.evaluate.processes import predict_in_processes
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
-from robointervlm.evaluate.shards import merge_shards, number_of
+from robointervlm.evaluate.shards import merge_shards
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.settings import load_recipe
 from scripted_benchmark import COMMAND, Benchmark, make_benchmark, robointer
@@ -69,16 +68,6 @@ def test_shards_ask_every_question_once(tmp_path):
     ]
     assert all(asked)
     assert Counter(sum(asked, [])) == Counter({f"current_box-{number:04}": 1 for number in range(20)})
-
-
-def test_a_question_keeps_its_shard():
-    # Shards of machines with different versions must not overlap. By sha256sum of `["current_box", "q0"]` and so on.
-    assert [number_of("current_box", f"q{number}", 4) for number in range(4)] == [4, 2, 2, 4]
-
-
-@given(st.text(), st.text(), st.integers(1, 9))
-def test_every_question_is_in_one_of_the_shards(task, question_id, of):
-    assert 1 <= number_of(task, question_id, of) <= of
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/", "a/b", "-1/2", "1/0", "1/2/3"])
@@ -209,7 +198,7 @@ def test_a_stopped_run_stops_its_processes_and_goes_on(tmp_path, whole):
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
-    predict_in_processes(recipe_of(benchmark, run), 2)
+    predict_in_shards(recipe_of(benchmark, run), 2)
     score(run)
     assert bytes_of(run) == bytes_of(undivided)
 
@@ -234,7 +223,7 @@ def test_processes_of_a_killed_run_end_and_the_same_command_goes_on(tmp_path, wh
         parent.kill()
     until(lambda: not any(child.exists() for child in children))
     assert lines_of(run) < 20
-    predict_in_processes(recipe_of(benchmark, run), 2)
+    predict_in_shards(recipe_of(benchmark, run), 2)
     score(run)
     assert bytes_of(run) == bytes_of(undivided)
 
@@ -262,10 +251,6 @@ def test_too_many_failures_in_all_processes_are_judged_together(tmp_path):
 
 
 def test_a_process_that_is_killed_at_once_again_and_again_ends_the_run(tmp_path, monkeypatch):
-    import robointervlm.evaluate.processes as module  # noqa: PLC0415 - what it starts is replaced
-
-    killed = ["bash", "-c", "kill -9 $$"]
-    real = subprocess.Popen
-    monkeypatch.setattr(module.subprocess, "Popen", lambda _command, **how: real(killed, **how))
+    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer_in_process", kill_me)
     with pytest.raises(LostProcessError, match="was killed 3 times without an answer"):
-        predict_in_processes(recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run"), 2)
+        predict_in_shards(recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run"), 2)

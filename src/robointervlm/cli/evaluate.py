@@ -114,15 +114,16 @@ def predict(  # noqa: PLR0913 - one per flag
 def _predicted(recipe: EvaluationRecipe, processes: int, ray: str | None) -> Outcome:
     """The run, by this process, by several of this machine, or by a Ray cluster."""
     from robointervlm.evaluate.predict import predict
-    from robointervlm.evaluate.processes import predict_in_processes
 
-    if ray is not None:
-        from robointervlm.episodes.ray_cluster import cluster
-        from robointervlm.evaluate.ray_shards import predict_on_ray
+    if ray is None and processes == 1:
+        return predict(recipe)
+    from robointervlm.evaluate.in_shards import predict_in_shards
+    from robointervlm.jobs.ray_cluster import cluster
 
-        with cluster(ray, processes) as connected:
-            return predict_on_ray(recipe, processes, connected)
-    return predict(recipe) if processes == 1 else predict_in_processes(recipe, processes)
+    if ray is None:
+        return predict_in_shards(recipe, processes)
+    with cluster(ray, processes) as connected:
+        return predict_in_shards(recipe, processes, connected)
 
 
 def score(  # noqa: PLR0913 - one per flag

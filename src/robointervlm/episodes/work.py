@@ -7,24 +7,22 @@ a byte of a data set. Jobs are handed out a few at a time, whatever their number
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.episodes.shards import write_file
+from robointervlm.jobs.pool import run_in_processes
+from robointervlm.jobs.ray_cluster import cluster, run_on_ray
+from robointervlm.jobs.share import Share
 
 Job = tuple[str, int]
 """The split and the number of an episode."""
@@ -32,27 +30,11 @@ Make = Callable[[str, int], object]
 """Makes the episode of a job; pickled, if there is more than one process."""
 Lost = Callable[[Job], None]
 
-# Jobs of each process that are handed out at a time.
-_AHEAD = 4
-
-
-class Share(NamedTuple):
-    """The part ``number`` of ``of`` equal parts of all episodes, counted from 1."""
-
-    number: int
-    of: int
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """The share that is written as 3/8."""
-        number, _, of = text.partition("/")
-        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise RecipeError(f"share '{text}' is none; write the third of eight as 3/8.")
-        return cls(int(number), int(of))
-
-    def takes(self, place: int) -> bool:
-        """Whether the episode at this place of the whole list is of this part."""
-        return place % self.of == self.number - 1
+# Jobs that one process of a cluster does in a row. A lost one costs them all, and that costs little: what is complete
+# is made again to the same bytes.
+_BLOCK = 16
+# The arrays of an episode are too small for more.
+_SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -88,19 +70,17 @@ class Crew:
         if self.merge:
             return
         processes = self.processes or os.cpu_count() or 1
+        lost = lost or partial(_exhausted, root)
         with _progress(console, total) as advance:
             if self.ray is not None and total:
-                from robointervlm.episodes.ray_cluster import run_on_ray  # noqa: PLC0415 - needs the extra `ray`
-
-                run_on_ray(make, jobs, address=self.ray, processes=processes, advance=advance)
+                with cluster(self.ray, processes) as ray:
+                    run_on_ray(ray, partial(_made, make), jobs, told=advance, lost=_lost_on_ray, block=_BLOCK)
             elif min(processes, total) <= 1:
                 for job in jobs:
                     make(*job)
-                    advance()
+                    advance([job])
             else:
-                _run_in_processes(
-                    make, iter(jobs), min(processes, total), advance=advance, lost=lost or partial(_exhausted, root)
-                )
+                _run_in_processes(make, jobs, min(processes, total), told=advance, lost=lost)
 
 
 def claim(root: Path, wanted: dict[str, Any], share: Share | None = None, *, added: tuple[str, ...] = ()) -> None:
@@ -136,94 +116,45 @@ def _exhausted(root: Path, job: Job) -> None:
     )
 
 
+def _lost_on_ray(_: Job, said: str) -> ExhaustedError:
+    return ExhaustedError(f"Ray lost the work: {said}. Run the same command again, it goes on where it stopped.")
+
+
+def _made(make: Make, job: Job) -> None:
+    make(*job)
+
+
 def _run_in_processes(
-    make: Make, jobs: Iterator[Job], processes: int, *, advance: Callable[[], None], lost: Lost
+    make: Make, jobs: Iterable[Job], processes: int, *, told: Callable[[Sequence[Job]], None], lost: Lost
 ) -> None:
-    """A process that dies takes all of its pool's work with it; those jobs are then done one by one, each alone."""
-    with _single_threaded_children():
-        while begun := _until_a_process_dies(make, jobs, processes, advance):
-            for job in begun:
-                if _until_a_process_dies(make, iter([job]), 1, advance):
-                    lost(job)
-                    advance()
+    """Jobs whose process died are done once more after all others, one by one, each with the machine for itself."""
 
+    def give_up(job: Job, _: int) -> None:
+        lost(job)
+        told([job])
 
-def _until_a_process_dies(make: Make, jobs: Iterator[Job], processes: int, advance: Callable[[], None]) -> list[Job]:
-    """Works through the jobs; returns those that were begun when a process died, none if all are done."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-    begun: dict[Future[object], Job] = {}
-    taken: list[Job] = []
-    try:
-        for _ in range(_AHEAD * processes):
-            begun |= _handed_out(pool, make, jobs, taken)
-        while begun:
-            for future in wait(begun, return_when=FIRST_COMPLETED).done:
-                future.result()
-                del begun[future]
-                advance()
-                begun |= _handed_out(pool, make, jobs, taken)
-    except BrokenProcessPool:
-        return [*begun.values(), *taken]
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return []
-
-
-def _handed_out(
-    pool: ProcessPoolExecutor, make: Make, jobs: Iterator[Job], taken: list[Job]
-) -> dict[Future[object], Job]:
-    """Hands out the next job, if there is one; it is in ``taken`` if the pool cannot take it."""
-    taken[:] = islice(jobs, 1)
-    handed = {pool.submit(make, *job): job for job in taken}
-    taken.clear()
-    return handed
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def ending() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=ending, daemon=True).start()
+    again: list[Job] = []
+    run = partial(run_in_processes, partial(_made, make), told=told, variables=lambda _: _SINGLE_THREADED)
+    run(jobs, processes, died=lambda job, _: again.append(job))
+    run(again, 1, died=give_up)
 
 
 @contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started inside use one thread each; the arrays here are too small for more."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each episode: a live bar on a terminal, else a line every tenth of the work."""
+def _progress(console: Console, total: int) -> Iterator[Callable[[Sequence[Job]], None]]:
+    """Gives a function to call with episodes made: a live bar on a terminal, else a line every tenth of the work."""
     if console.is_terminal:
         columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("episodes", total=total)
-            yield lambda: bar.advance(task)
+            yield lambda made: bar.advance(task, len(made))
         return
     done = 0
 
-    def advance() -> None:
+    def advance(made: Sequence[Job]) -> None:
         nonlocal done
-        done += 1
-        if done == total or done * 10 // total > (done - 1) * 10 // total:
-            console.print(f"{done}/{total} episodes", highlight=False)
+        for _ in made:
+            done += 1
+            if done == total or done * 10 // total > (done - 1) * 10 // total:
+                console.print(f"{done}/{total} episodes", highlight=False)
 
     yield advance

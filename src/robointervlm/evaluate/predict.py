@@ -28,8 +28,9 @@ from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.questions import Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS, SCHEMA, RequestedList, write_requested
-from robointervlm.evaluate.shards import Shard, folder_of, write_positions
+from robointervlm.evaluate.shards import folder_of, positions_of, write_positions
 from robointervlm.inference.judging import ANSWERED, Problem, judged, one_line, unasked
+from robointervlm.jobs.share import Share
 from robointervlm.models.model import Model, StreamingModel, check_section, load_model
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, Journal, read_journal
@@ -75,10 +76,10 @@ def predict(
             raise DataError("there is nothing to ask: the data holds no sample.")
         if model is None:
             check_section(recipe.model)  # before anything of it is written down: it may hold what it should not
-        shard = None if recipe.shard is None else Shard.named(recipe.shard)
+        shard = None if recipe.shard is None else Share.named(recipe.shard)
         with Run.opened(folder_of(recipe.run.dir, shard)) as run:
             answering = model if model is not None else load_model(recipe.model)
-            positions = range(len(questions)) if shard is None else shard.positions(questions)
+            positions = range(len(questions)) if shard is None else positions_of(shard, questions)
             asked = _prepared([questions[position] for position in positions], answering, recipe)
             requested = _requested_list(asked, answering, recipe)
             refuse_another_run(run.folder, requested, recipe.data)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from robointervlm.core.prompt import Decoding
 from robointervlm.data.spec import Coordinates
-from robointervlm.evaluate.shards import Shard
+from robointervlm.jobs.share import Share
 from robointervlm.runs.settings import Settings
 from robointervlm.tasks.styles import Style
 from robointervlm.tasks.task import Task
@@ -102,4 +102,4 @@ class EvaluationRecipe(Settings):
     @field_validator("shard")
     @classmethod
     def _one_of_several(cls, value: str | None) -> str | None:
-        return None if value is None else str(Shard.named(value))
+        return None if value is None else str(Share.named(value))

@@ -6,72 +6,37 @@ its questions in the whole list. The merged list is then in the order, and the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
 
 from robointervlm.core.errors import DataError, RecipeError
-from robointervlm.evaluate.records import (
-    RECORDS,
-    REQUESTED,
-    Requested,
-    RequestedList,
-    read_requested,
-    write_requested,
-)
+from robointervlm.evaluate.questions import Question
+from robointervlm.evaluate.records import RECORDS, REQUESTED, RequestedList, read_requested, write_requested
+from robointervlm.jobs.share import Share
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, encoded_line, read_journal
-
-if TYPE_CHECKING:
-    from robointervlm.evaluate.questions import Question
 
 SHARDS = "shards"
 SHARD = "shard.json"
 
 
-class Shard(NamedTuple):
-    """The `number`-th of `of` shares, counted from 1."""
-
-    number: int
-    of: int
-
-    @classmethod
-    def named(cls, text: str) -> Self:
-        """The shard that `K/N` names; a `ValueError` where it is none."""
-        number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise ValueError(f"'{text}' is no shard; 1/4 is the first of four")
-        return cls(int(number), int(of))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
-
-    def folder(self, run: Path) -> Path:
-        return run / SHARDS / f"{self.number}-of-{self.of}"
-
-    def positions(self, questions: Iterable[Question]) -> list[int]:
-        """Where the questions of this shard are in the list."""
-        return [
-            position
-            for position, question in enumerate(questions)
-            if number_of(question.task, question.id, self.of) == self.number
-        ]
+def shard_folder(run: Path, shard: Share) -> Path:
+    """Where this shard of a run is written."""
+    return run / SHARDS / f"{shard.number}-of-{shard.of}"
 
 
-def number_of(task: str, question_id: str, of: int) -> int:
-    """The number of the shard that a question belongs to, from 1: the same on every machine and in every order.
+def positions_of(shard: Share, questions: Iterable[Question]) -> list[int]:
+    """Where the questions of this shard are in the list.
 
     Questions that are asked once because they are the same have the same task and id, so that they share a shard.
     """
-    digest = hashlib.sha256(json.dumps([task, question_id]).encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "big") % of + 1
+    return [place for place, question in enumerate(questions) if shard.takes_key(question.task, question.id)]
 
 
-def folder_of(run: Path, shard: Shard | None) -> Path:
+def folder_of(run: Path, shard: Share | None) -> Path:
     """Where a run, or this shard of it, is written.
 
     Raises `RecipeError` where the run was begun in one or in another number of shards: their records would not merge.
@@ -91,10 +56,10 @@ def folder_of(run: Path, shard: Shard | None) -> Path:
             f"{run} holds shard {wrong[0]}, which does not go with {shard}: give a K/{wrong[0].of}, "
             "or choose another run.dir."
         )
-    return shard.folder(run)
+    return shard_folder(run, shard)
 
 
-def write_positions(folder: Path, shard: Shard, positions: Sequence[int], total: int) -> None:
+def write_positions(folder: Path, shard: Share, positions: Sequence[int], total: int) -> None:
     """Writes which of how many questions a shard has."""
     content = {"number": shard.number, "of": shard.of, "total": total, "positions": list(positions)}
     write_atomically(folder / SHARD, json.dumps(content) + "\n")
@@ -114,10 +79,8 @@ def merge_shards(run: Path) -> Counter[str]:
     folders = _folders(run)
     shards = [_read(shard, folders[shard]) for shard in sorted(folders)]
     _check(run, shards)
-    questions: dict[int, Requested] = {}
-    for each in shards:
-        questions |= dict(zip(each.positions, each.requested.questions, strict=True))
-    ordered = [questions[position] for position in range(len(questions))]
+    placed = [pair for each in shards for pair in zip(each.positions, each.requested.questions, strict=True)]
+    ordered = [question for _, question in sorted(placed, key=lambda pair: pair[0])]
     records = {key: record for each in shards for key, record in each.records.items()}
     keys = dict.fromkeys(question.key for question in ordered)
     first = shards[0].requested
@@ -137,10 +100,10 @@ def answered_so_far(run: Path) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Share:
+class _Answered:
     """What is in the folder of a shard; `records` are the last ones, by key."""
 
-    shard: Shard
+    shard: Share
     folder: Path
     total: int
     positions: tuple[int, ...]
@@ -148,17 +111,17 @@ class _Share:
     records: Mapping[str, Entry]
 
 
-def _folders(run: Path) -> dict[Shard, Path]:
+def _folders(run: Path) -> dict[Share, Path]:
     found = {}
     for folder in (run / SHARDS).glob("*-of-*"):
         try:
-            found[Shard.named(folder.name.replace("-of-", "/"))] = folder
+            found[Share.named(folder.name.replace("-of-", "/"))] = folder
         except ValueError:
             continue  # nothing of ours
     return found
 
 
-def _read(shard: Shard, folder: Path) -> _Share:
+def _read(shard: Share, folder: Path) -> _Answered:
     requested = read_requested(folder)
     try:
         said = json.loads((folder / SHARD).read_text(encoding="utf-8"))
@@ -168,18 +131,16 @@ def _read(shard: Shard, folder: Path) -> _Share:
     if len(positions) != len(requested.questions):
         raise DataError(f"{folder} is not whole: rerun `robointer predict --shard {shard}` with the same settings.")
     records = {str(entry["key"]): entry for entry in read_journal(folder / RECORDS).entries}
-    return _Share(shard, folder, total, positions, requested, records)
+    return _Answered(shard, folder, total, positions, requested, records)
 
 
-def _check(run: Path, shards: Sequence[_Share]) -> None:
+def _check(run: Path, shards: Sequence[_Answered]) -> None:
     """Raises `DataError` for what would not be one run."""
     if not shards:
         raise DataError(f"{run} holds no shards; `robointer predict … --shard 1/4` writes one.")
     first = shards[0]
     there = {each.shard for each in shards}
-    if absent := [
-        shard for number in range(first.shard.of) if (shard := Shard(number + 1, first.shard.of)) not in there
-    ]:
+    if absent := [shard for shard in Share.all(first.shard.of) if shard not in there]:
         raise DataError(f"{run}: shard {', '.join(map(str, absent))} is missing; run `robointer predict --shard …`.")
     for each in shards:
         _check_alike(first, each)
@@ -198,7 +159,7 @@ def _check(run: Path, shards: Sequence[_Share]) -> None:
         )
 
 
-def _check_alike(first: _Share, other: _Share) -> None:
+def _check_alike(first: _Answered, other: _Answered) -> None:
     pairs = {
         "numbers of shards": (first.shard.of, other.shard.of),
         "numbers of questions": (first.total, other.total),

@@ -23,13 +23,18 @@ def leashed(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
+def end_with(parent: int) -> None:
+    """Has this process be sent SIGTERM when its parent, of this number, is gone; ends it if that is so already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:
+            sys.exit(128 + signal.SIGTERM)  # it was gone before it could be heard
+
+
 def main() -> None:
     """Tie this process to its parent, then become the command."""
     parent, *command = sys.argv[1:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != int(parent):
-            sys.exit(128 + signal.SIGTERM)  # it was gone before it could be heard
+    end_with(int(parent))
     try:
         os.execvp(command[0], command)  # noqa: S606 - what the parent would have run itself
     except OSError as error:

@@ -15,6 +15,7 @@ from robointervlm.cli.data.options import console_of
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.data.spec import ROOT_VARIABLE
+from robointervlm.jobs.share import Share
 
 if TYPE_CHECKING:
     from robointervlm.episodes.recorded import RecordedReport
@@ -84,9 +85,9 @@ def build(  # noqa: PLR0913 - one per option
     without `--mapping`, the columns are those of RoboInter-Data. Episodes that cannot be read are listed: exit code 3.
     On many machines: `--slurm 64 > build.sbatch`, or `--ray auto`.
     """
-    from robointervlm.episodes.work import Crew, Share
+    from robointervlm.episodes.work import Crew
 
-    crew = Crew(workers, ray, Share.read(shard) if shard else None, merge)
+    crew = Crew(workers, ray, _share(shard) if shard else None, merge)
     if slurm is not None:
         typer.echo(batch_file(context, slurm), nl=False)
     elif source == "sim":
@@ -99,6 +100,13 @@ def build(  # noqa: PLR0913 - one per option
             source, folder, out, crew,
             mapping=mapping, camera=camera, frames=frames, val_share=val_share, annotations=annotations,
         )  # fmt: skip
+
+
+def _share(text: str) -> Share:
+    try:
+        return Share.named(text)
+    except ValueError:
+        raise RecipeError(f"share '{text}' is none; write the third of eight as 3/8.") from None
 
 
 def _simulated(out: Path, crew: Crew, *, tasks: str | None, colours: str | None, **settings: Any) -> None:

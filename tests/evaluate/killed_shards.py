@@ -1,0 +1,11 @@
+"""What stands in for the answering of a shard; a file of its own, so that processes find it and start fast."""
+
+import os
+import signal
+from pathlib import Path
+
+from robointervlm.jobs.share import Share
+
+
+def kill_me(run: Path, shard: Share) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
