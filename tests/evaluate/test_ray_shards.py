@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.evaluate.in_shards import _answer_elsewhere, predict_in_shards
+from robointervlm.evaluate.in_shards import _answer, predict_in_shards
 from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
@@ -92,16 +92,16 @@ def test_what_a_shard_fails_with_is_raised_and_said_to_be_its(tmp_path, ray):
 def test_a_folder_that_another_machine_has_not_is_named_and_a_bug_stays_one(tmp_path, monkeypatch, ray):
     recipe = recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run")
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError("not of the folder")
 
     missing = str(tmp_path / "gone")
     with pytest.raises(RecipeError) as raised:
-        _answer_elsewhere(missing, tmp_path / "run", Share(1, 2))
+        _answer(missing, tmp_path / "run", Share(1, 2), alone=False)
     assert str(raised.value) == (
         f"shard 1/2: {missing} has to be the same folder on every machine: No such file or directory."
     )
-    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer_elsewhere", broken)
+    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer", broken)
     with pytest.raises(OSError, match="not of the folder"):
         on_ray(recipe, 2, ray)
 

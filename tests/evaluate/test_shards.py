@@ -251,6 +251,6 @@ def test_too_many_failures_in_all_processes_are_judged_together(tmp_path):
 
 
 def test_a_process_that_is_killed_at_once_again_and_again_ends_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer_in_process", kill_me)
+    monkeypatch.setattr("robointervlm.evaluate.in_shards._answer", kill_me)
     with pytest.raises(LostProcessError, match="was killed 3 times without an answer"):
         predict_in_shards(recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run"), 2)

@@ -29,6 +29,7 @@ Job = tuple[str, int]
 Make = Callable[[str, int], object]
 """Makes the episode of a job; pickled, if there is more than one process."""
 Lost = Callable[[Job], None]
+Told = Callable[[Sequence[Job]], None]
 
 # Jobs that one process of a cluster does in a row. A lost one costs them all, and that costs little: what is complete
 # is made again to the same bytes.
@@ -69,18 +70,22 @@ class Crew:
         """
         if self.merge:
             return
-        processes = self.processes or os.cpu_count() or 1
-        lost = lost or partial(_exhausted, root)
-        with _progress(console, total) as advance:
+        processes, work = self.processes or os.cpu_count() or 1, partial(_made, make)
+
+        def lost_on_ray(_: Job, said: str) -> ExhaustedError:
+            again = "Run the same command again, it goes on where it stopped."
+            return ExhaustedError(f"Ray lost the work: {said}. {again}")
+
+        with _progress(console, total) as told:
             if self.ray is not None and total:
                 with cluster(self.ray, processes) as ray:
-                    run_on_ray(ray, partial(_made, make), jobs, told=advance, lost=_lost_on_ray, block=_BLOCK)
+                    run_on_ray(ray, work, jobs, told=told, lost=lost_on_ray, block=_BLOCK)
             elif min(processes, total) <= 1:
                 for job in jobs:
-                    make(*job)
-                    advance([job])
+                    work(job)
+                    told([job])
             else:
-                _run_in_processes(make, jobs, min(processes, total), told=advance, lost=lost)
+                _run_in_processes(work, jobs, min(processes, total), told=told, lost=lost or partial(_exhausted, root))
 
 
 def claim(root: Path, wanted: dict[str, Any], share: Share | None = None, *, added: tuple[str, ...] = ()) -> None:
@@ -116,31 +121,27 @@ def _exhausted(root: Path, job: Job) -> None:
     )
 
 
-def _lost_on_ray(_: Job, said: str) -> ExhaustedError:
-    return ExhaustedError(f"Ray lost the work: {said}. Run the same command again, it goes on where it stopped.")
-
-
 def _made(make: Make, job: Job) -> None:
     make(*job)
 
 
 def _run_in_processes(
-    make: Make, jobs: Iterable[Job], processes: int, *, told: Callable[[Sequence[Job]], None], lost: Lost
+    work: Callable[[Job], None], jobs: Iterable[Job], processes: int, *, told: Told, lost: Lost
 ) -> None:
     """Jobs whose process died are done once more after all others, one by one, each with the machine for itself."""
+    again: list[Job] = []
 
     def give_up(job: Job, _: int) -> None:
         lost(job)
         told([job])
 
-    again: list[Job] = []
-    run = partial(run_in_processes, partial(_made, make), told=told, variables=lambda _: _SINGLE_THREADED)
+    run = partial(run_in_processes, work, told=told, variables=lambda _: _SINGLE_THREADED)
     run(jobs, processes, died=lambda job, _: again.append(job))
     run(again, 1, died=give_up)
 
 
 @contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[Sequence[Job]], None]]:
+def _progress(console: Console, total: int) -> Iterator[Told]:
     """Gives a function to call with episodes made: a live bar on a terminal, else a line every tenth of the work."""
     if console.is_terminal:
         columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

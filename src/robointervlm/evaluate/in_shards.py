@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -82,49 +83,75 @@ def _answer_here(recipe: EvaluationRecipe, shards: Sequence[Share]) -> None:
         gpu = {"CUDA_VISIBLE_DEVICES": gpus[(shard.number - 1) % len(gpus)]} if gpus else {}
         return {"OMP_NUM_THREADS": threads, **gpu}
 
-    work, deaths = partial(_answer_in_process, run), _Deaths(run, shards)
+    work, died = partial(_answer, str(Path.cwd()), run, alone=True), _restarts(run, shards)
     with _progress(run, f"answering in {len(shards)} processes") as told:
-        run_in_processes(work, shards, len(shards), told=told, died=deaths.may_go_on, variables=variables)
+        run_in_processes(work, shards, len(shards), told=told, died=died, variables=variables)
 
 
-def _answer_in_process(run: Path, shard: Share) -> None:
-    """Answers a shard in a process of its own, which says in a file what it has to say."""
+def _answer(here: str, run: Path, shard: Share, *, alone: bool) -> None:
+    """Answers a shard in whichever process; `alone` says that it is ours, and says in a file what it has to say.
+
+    What it raises of ours is of `core.errors`, which any process can read.
+    """
     output = shard_folder(run, shard) / OUTPUT
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("ab") as file:
-        for standard in (1, 2):
-            os.dup2(file.fileno(), standard)
-    configure_logging()
     try:
-        _answer(run, shard)
-    except (RoboInterError, StopRequested) as error:
-        sys.stderr.write(f"{'error' if isinstance(error, RoboInterError) else 'stopped'}: {error}\n")
-        if isinstance(error, StopRequested):
+        try:
+            os.chdir(here)  # paths in a recipe are relative to where we are
+        except OSError as error:
+            raise RecipeError(f"{here} has to be the same folder on every machine: {error.strerror}.") from None
+        if alone:
+            _speak_into(output)
+        # What failed is judged when all is merged, not by each shard for itself.
+        overrides = [f"shard={shard}", "max_error_rate=1"]
+        predict(load_recipe(EvaluationRecipe, run / SHARDS / "recipe.yaml", overrides))
+    except RoboInterError as error:
+        where = f"shard {shard}"
+        if alone:
+            sys.stderr.write(f"error: {error}\n")
+            where = f"the process of {where} ended with exit code {error.exit_code:d}"
+        kind: type[RoboInterError] = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        raise kind(f"{where}: {error}") from None
+    except Exception as error:
+        if not alone or isinstance(error, (ModuleNotFoundError, MemoryError)):
             raise
-        raise _told(error, f"the process of shard {shard} ended with exit code {error.exit_code:d}") from None
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}. This is a bug; the traceback is in {output}."
+        raise LostProcessError(f"the process of shard {shard} ended with exit code 1: {said}") from None
 
 
-class _Deaths:
-    """Counts how often the process of a shard was killed without an answer since its start."""
+def _speak_into(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as output:
+        for standard in (1, 2):
+            os.dup2(output.fileno(), standard)
+    configure_logging()
 
-    def __init__(self, run: Path, shards: Sequence[Share]) -> None:
-        self._run = run
-        self._in_vain = dict.fromkeys(shards, 0)
-        self._done = {shard: self._answers(shard) for shard in shards}
 
-    def may_go_on(self, shard: Share, code: int) -> bool:
-        """Says that a process was killed; raises `LostProcessError` where another start would be pointless."""
-        output = shard_folder(self._run, shard) / OUTPUT
+def _restarts(run: Path, shards: Sequence[Share]) -> Callable[[Share, int], bool]:
+    """Gives a function that says a process was killed, or raises `LostProcessError` where another start is pointless.
+
+    That is where it was killed several times without a new answer in between.
+    """
+
+    def answers(shard: Share) -> int:
+        return len(read_journal(shard_folder(run, shard) / RECORDS).entries)
+
+    in_vain, known = dict.fromkeys(shards, 0), {shard: answers(shard) for shard in shards}
+
+    def may_go_on(shard: Share, code: int) -> bool:
+        output = shard_folder(run, shard) / OUTPUT
         if code >= 0:
-            raise LostProcessError(f"the process of shard {shard} ended with exit code {code}: {_last_words(output)}")
+            said = output.read_text(encoding="utf-8", errors="replace").split("\n") if output.exists() else []
+            last = next((line.removeprefix("error: ") for line in reversed(said) if line.strip()), "")
+            last = last or f"it said nothing in {output}"
+            raise LostProcessError(f"the process of shard {shard} ended with exit code {code}: {last}")
+        name = signal.Signals(-code).name
         logger.warning(
-            "the process of shard %s was killed (%s); it is started again and goes on where it stopped.",
-            shard,
-            signal.Signals(-code).name,
+            "the process of shard %s was killed (%s); it is started again and goes on where it stopped.", shard, name
         )
-        before, self._done[shard] = self._done[shard], self._answers(shard)
-        self._in_vain[shard] = self._in_vain[shard] + 1 if self._done[shard] == before else 0
-        if self._in_vain[shard] >= _DEATHS_WITHOUT_PROGRESS:
+        before, known[shard] = known[shard], answers(shard)
+        in_vain[shard] = in_vain[shard] + 1 if known[shard] == before else 0
+        if in_vain[shard] >= _DEATHS_WITHOUT_PROGRESS:
             raise LostProcessError(
                 f"the process of shard {shard} was killed {_DEATHS_WITHOUT_PROGRESS} times without an answer in "
                 f"between, the last words are in {output}. Too little memory? Try fewer --processes or a smaller "
@@ -132,14 +159,7 @@ class _Deaths:
             )
         return True
 
-    def _answers(self, shard: Share) -> int:
-        return len(read_journal(shard_folder(self._run, shard) / RECORDS).entries)
-
-
-def _last_words(output: Path) -> str:
-    said = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
-    lines = said.strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else f"it said nothing in {output}"
+    return may_go_on
 
 
 def _answer_on_ray(recipe: EvaluationRecipe, shards: Sequence[Share], ray: Any) -> None:
@@ -151,35 +171,10 @@ def _answer_on_ray(recipe: EvaluationRecipe, shards: Sequence[Share], ray: Any) 
 
     on_gpu = device_of(recipe.model) not in (None, "cpu") and ray.cluster_resources().get("GPU", 0) >= 1
     needs = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
-    # Paths in a recipe are relative to where we are.
-    work = partial(_answer_elsewhere, str(Path.cwd()), recipe.run.dir)
+    work = partial(_answer, str(Path.cwd()), recipe.run.dir, alone=False)
     with _progress(recipe.run.dir, f"answering in {len(shards)} shards on Ray") as told:
         # A process for each shard: what it holds of a GPU goes with it.
         run_on_ray(ray, work, shards, told=told, lost=lost, max_calls=1, **needs)
-
-
-def _answer_elsewhere(here: str, run: Path, shard: Share) -> None:
-    """Answers a shard on whichever machine."""
-    try:
-        try:
-            os.chdir(here)
-        except OSError as error:
-            raise RecipeError(f"{here} has to be the same folder on every machine: {error.strerror}.") from None
-        _answer(run, shard)
-    except RoboInterError as error:
-        raise _told(error, f"shard {shard}") from None
-
-
-def _answer(run: Path, shard: Share) -> None:
-    # What failed is judged when all is merged, not by each shard for itself.
-    overrides = [f"shard={shard}", "max_error_rate=1"]
-    predict(load_recipe(EvaluationRecipe, run / SHARDS / "recipe.yaml", overrides))
-
-
-def _told(error: RoboInterError, where: str) -> RoboInterError:
-    """The error with where it was, of a class that any process can read."""
-    kind: type[RoboInterError] = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-    return kind(f"{where}: {error}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from multiprocessing import connection
 from typing import Generic, TypeVar
@@ -67,8 +67,15 @@ class _Worker(Generic[Job]):
         self.jobs: list[Job] = []
         self.pipe, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_serve, args=(theirs, work, os.getpid()))
-        with _environment(variables):
+        ours = {name: os.environ.get(name) for name in variables}
+        try:
+            os.environ.update(variables)  # libraries read them when they are loaded, which is before any job
             self.process.start()
+        finally:
+            for name, value in ours.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
         theirs.close()
         self.give([job])
 
@@ -103,6 +110,7 @@ def _serve(pipe: connection.Connection, work: Callable[[Job], object], parent: i
             try:
                 work(job)
             except StopRequested as stop:
+                sys.stderr.write(f"stopped: {stop}\n")
                 sys.exit(stop.exit_code)
             except Exception as error:  # noqa: BLE001 - goes to the one who asked
                 error.add_note("".join(traceback.format_exception(error)))
@@ -122,16 +130,3 @@ def _end(workers: Sequence[_Worker[Job]]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Processes that are started inside have these variables."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            os.environ.pop(name)
-        os.environ.update(before)
