@@ -22,7 +22,7 @@ from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.score import score
 from robointervlm.evaluate.shards import merge_shards
 from robointervlm.runs.journal import read_journal
-from robointervlm.runs.settings import load_recipe
+from robointervlm.runs.settings import load_recipe, write_recipe
 from scripted_benchmark import COMMAND, Benchmark, make_benchmark, robointer
 
 SCORED = ["report.json", "samples.jsonl", "requested.json"]
@@ -254,3 +254,22 @@ def test_a_process_that_is_killed_at_once_again_and_again_ends_the_run(tmp_path,
     monkeypatch.setattr("robointervlm.evaluate.in_shards._answer", kill_me)
     with pytest.raises(LostProcessError, match="was killed 3 times without an answer"):
         predict_in_shards(recipe_of(make_benchmark(tmp_path, count=4), tmp_path / "run"), 2)
+
+
+def test_a_bug_in_the_process_of_a_shard_is_called_one_and_its_traceback_kept(tmp_path):
+    run = tmp_path / "run"
+    write_recipe(recipe_of(make_benchmark(tmp_path, count=2), run), run / "shards" / "recipe.yaml")
+    code = (
+        "import sys; from pathlib import Path; from robointervlm.core.errors import LostProcessError;"
+        "from robointervlm.evaluate import in_shards; from robointervlm.jobs.share import Share;"
+        "in_shards.predict = lambda recipe: 1 / 0\n"
+        "try: in_shards._answer('.', Path(sys.argv[1]), Share(1, 2), alone=True)\n"
+        "except LostProcessError as error: Path('said').write_text(str(error))"
+    )
+    subprocess.run([sys.executable, "-c", code, run], cwd=tmp_path, timeout=60, check=True)
+    output = run / "shards" / "1-of-2" / "output.txt"
+    assert (tmp_path / "said").read_text() == (
+        "the process of shard 1/2 ended with exit code 1: ZeroDivisionError: division by zero. "
+        f"This is a bug; the traceback is in {output}."
+    )
+    assert "Traceback" in output.read_text()
