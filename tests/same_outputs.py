@@ -134,10 +134,12 @@ def _little_files(out: Path) -> None:
 
 # What differs from one run of the same code to the next.
 _VOLATILE_KEYS = re.compile(
-    r"second|time|date|started|written_at|per_s|host|pid|memory|rss|mtime|commit|elapsed|speed|flops", re.I
+    r"second|time|date|started|written_at|per_s|host|pid|memory|rss|mtime|commit|elapsed|speed|flops|^check$|^files$",
+    re.I,
 )
 _MASKS = [
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "DATE"),
+    (re.compile(r"robointervlm(\.\w+)+:"), "MODULE:"),  # of a log line
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z|[+-]\d\d:\d\d)?"), "DATE"),
     (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
     (
         re.compile(
@@ -148,7 +150,12 @@ _MASKS = [
     (re.compile(r"\b127\.0\.0\.1:\d+|pid[ =]\d+|\bport \d+"), "PLACE"),
     (re.compile(r"/tmp/[\w./-]*"), "TMP"),
 ]
-_SKIPPED = re.compile(r"(^|/)(cache/|said/ray|.*\.lock$)|__pycache__")
+# `state.pt` and the curves hold how long it took; weights and losses stand beside them.
+# Lines that come by the clock, or hold nothing but speed.
+_TIMED = re.compile(
+    r"step \d+ of \d+ |^(seconds|samples_per|tokens_per)\w*:|answered \d+ of|^\s+samples/s|supervised/s"
+)
+_SKIPPED = re.compile(r"curves\.png$|state\.pt$|(^|/)(cache/|said/ray|.*\.lock$)|__pycache__")
 
 
 def masked(text: str, folder: Path) -> str:
@@ -178,6 +185,8 @@ def content(file: Path, folder: Path) -> Any:
             return json.dumps(_plain(json.loads(text), folder), indent=1)
         if file.suffix == ".jsonl":
             return "\n".join(json.dumps(_plain(json.loads(line), folder)) for line in text.splitlines())
+        if "log" in file.name or file.parent.name in ("logs", "said"):
+            text = "\n".join(line for line in text.splitlines() if not _TIMED.search(line))
     except ValueError:
         pass
     return masked(text, folder)

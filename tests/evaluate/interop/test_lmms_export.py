@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from robointervlm.cli.main import run
+from robointervlm.evaluate import lmms_docs as earlier_place
 from robointervlm.evaluate.interop import lmms_docs
 
 SIZE = (196, 112)
@@ -165,3 +166,8 @@ def test_what_lmms_eval_imports_needs_little():
     code = f"import sys, {lmms_docs.__name__}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_that_was_exported_before_the_module_moved_still_finds_it():
+    for name in ("doc_to_text", "doc_to_visual", "doc_to_messages", "process_results", "mean"):
+        assert getattr(earlier_place, name) is getattr(lmms_docs, name)
