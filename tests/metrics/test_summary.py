@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.metrics.penalty import charged, diagonal
+from robointervlm.core.metric import charged
+from robointervlm.metrics.penalty import diagonal
 from robointervlm.metrics.summary import Interval, cluster_interval, cluster_intervals, mean
 
 

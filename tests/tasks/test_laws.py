@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.coordinates import ImageSize, Space
-from robointervlm.metrics.penalty import charged
+from robointervlm.core.metric import charged
 from robointervlm.tasks import task_named
 
 SIZE = ImageSize(320, 180)

@@ -117,12 +117,12 @@ def test_two_tasks_of_one_name_are_an_error_naming_both_files(monkeypatch):
     monkeypatch.setattr(
         tasks_package.importlib, "import_module", lambda name: double if name.endswith(".decide") else real(name)
     )
-    all_tasks.cache_clear()
+    tasks_package._all_tasks.cache_clear()
     try:
         with pytest.raises(RecipeError, match=r"both chat\.py and decide\.py"):
             all_tasks()
     finally:
-        all_tasks.cache_clear()
+        tasks_package._all_tasks.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,11 @@ def compare(  # noqa: PLR0913 - one per flag
     from robointervlm.evaluate.compare import compare as compared
     from robointervlm.report.comparison import comparison_markdown, comparison_summary
     from robointervlm.runs.files import write_atomically
+    from robointervlm.runs.settings import use_recorded_plugins
 
     files = None if out is None else _files(out)
+    for folder in (first, second):
+        use_recorded_plugins(folder)
     runs = [read_scored(folder) for folder in (first, second)]
     sides = [Side(name, run.report, run.samples) for name, run in zip(_names((first, second), runs), runs, strict=True)]
     wanted = Wanted(tuple(task or ()), tuple(metric or ()), see)

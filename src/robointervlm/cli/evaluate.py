@@ -18,6 +18,7 @@ from robointervlm.report.benchmark_formats import Format, written
 from robointervlm.report.scored import read_scored
 from robointervlm.report.write import write_report
 from robointervlm.runs.files import write_atomically
+from robointervlm.runs.settings import use_recorded_plugins
 
 if TYPE_CHECKING:
     from robointervlm.evaluate.predict import Outcome
@@ -82,7 +83,7 @@ def predict(  # noqa: PLR0913 - one per flag
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --data sim_traj_val --out runs/qwen
     """
     from robointervlm.evaluate.recipe import EvaluationRecipe
-    from robointervlm.runs.settings import load_recipe
+    from robointervlm.runs.settings import load_recipe, with_plugins
 
     recipe_file, overrides = _split(settings or [])
     options = {
@@ -102,7 +103,8 @@ def predict(  # noqa: PLR0913 - one per flag
         "max_error_rate": max_error_rate,
         "shard": shard,
     }
-    recipe = load_recipe(EvaluationRecipe, recipe_file, [*data_overrides(data), *as_overrides(options), *overrides])
+    given = [*data_overrides(data), *as_overrides(options), *overrides]
+    recipe = with_plugins(load_recipe(EvaluationRecipe, recipe_file, given))
     outcome = _predicted(recipe, processes, ray)
     if recipe.shard is None:
         _finish(outcome.folder)
@@ -212,6 +214,7 @@ def _score_folders(folders: list[Path], flags: list[str]) -> None:
     for folder in folders:
         if is_sharded(folder):
             merge_shards(folder)
+        use_recorded_plugins(folder)
         _finish(folder)
 
 
@@ -243,6 +246,7 @@ def report(  # noqa: PLR0913 - one per flag
     if out is not None or force or layout != "md":
         raise RecipeError("--format, --out and --force are about the benchmark table: add --table paper.")
     for folder in runs:
+        use_recorded_plugins(folder)
         typer.echo(write_report(folder, examples=examples).summary)
         typer.echo(f"{folder / 'report.html'} shows the pictures.")
 
@@ -258,6 +262,8 @@ def _benchmark_table(runs: list[NamedRun], table: TableName, layout: Format, out
 
 def _named_runs(folders: list[Path]) -> list[NamedRun]:
     """The runs under their models' names, with the folder where two models share one."""
+    for folder in folders:
+        use_recorded_plugins(folder)
     found = [read_scored(folder) for folder in folders]
     names = [run.model_name for run in found]
     return [

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import robointervlm
+from robointervlm.core import plugins
 from robointervlm.core.errors import ExitCode, RoboInterError
 from robointervlm.runs.fast_exit import ending
 from robointervlm.runs.signals import StopRequested
@@ -82,10 +83,24 @@ def _show_version(*, value: bool) -> None:
         raise typer.Exit
 
 
+def _use_plugins(*, value: list[str] | None) -> None:
+    plugins.use(value or ())
+
+
 @app.callback()
 def options(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from, and log more.")] = False,
+    plugin: Annotated[  # noqa: ARG001 - the callback uses it
+        list[str] | None,
+        typer.Option(
+            metavar="FILE_OR_MODULE",
+            callback=_use_plugins,
+            is_eager=True,  # what other options mean may depend on it
+            expose_value=False,
+            help="Tasks, models or answer types of your own; repeatable.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001 - the callback shows it
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -120,7 +135,16 @@ def _loaded(name: str) -> Any:
         )(function)
     loaded = typer.main.get_command(target)
     loaded.name = name
+    _take_plugins(loaded)
     return loaded
+
+
+def _take_plugins(command: Any) -> None:
+    """Gives a command and its sub-commands the option `--plugin`, which is understood in front of them, too."""
+    for each in getattr(command, "commands", {}).values():
+        _take_plugins(each)
+    if not hasattr(command, "commands"):
+        command.params += [option for option in typer.main.get_command(app).params if option.name == "plugin"]
 
 
 def main(arguments: list[str] | None = None) -> None:

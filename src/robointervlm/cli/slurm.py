@@ -19,7 +19,14 @@ from robointervlm.runs.files import write_atomically, writing_to
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
 # Where data and models lie. Nothing else is written down: what is secret comes with the environment of sbatch.
-_VARIABLES = ("ROBOINTER_DATA", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_VARIABLES = (
+    "ROBOINTER_DATA",
+    "ROBOINTER_PLUGINS",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+)
 _PATHS = ("ROBOINTER_DATA", "HF_HOME", "HF_HUB_CACHE")
 
 
@@ -90,10 +97,10 @@ def slurm(  # noqa: PLR0913 - one per flag
 
 def _training(recipe: Path | None, settings: list[str], gpus: int, *, in_container: bool) -> tuple[Path, list[str]]:
     """The run's folder and the command that trains there; the recipe is checked now, not in the queue."""
-    from robointervlm.runs.settings import load_recipe
+    from robointervlm.runs.settings import load_recipe, with_plugins
     from robointervlm.train.recipe import TrainRecipe
 
-    loaded = load_recipe(TrainRecipe, recipe, settings)
+    loaded = with_plugins(load_recipe(TrainRecipe, recipe, settings))
     program = ["robointer"] if in_container else [sys.executable, "-m", "robointervlm.cli"]
     given = [str(recipe)] if recipe is not None else []
     return loaded.run.dir.absolute(), [*program, "train", *given, *settings, "--gpus", str(gpus)]

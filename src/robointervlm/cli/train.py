@@ -45,7 +45,7 @@ def train(  # noqa: PLR0913 - one per flag
 
       robointer train model.path=runs/tiny mixture=sim_gripper_det_train run.dir=runs/try optim.language_lr=3e-3
     """
-    from robointervlm.runs.settings import load_recipe
+    from robointervlm.runs.settings import load_recipe, with_plugins
     from robointervlm.train.recipe import TrainRecipe
 
     recipe, settings = recipe_and_overrides(recipe, overrides)
@@ -53,7 +53,7 @@ def train(  # noqa: PLR0913 - one per flag
         settings.append("model.device=cpu")
     if gpus and processes is not None:
         raise RecipeError(f"--gpus {gpus} and --processes {processes}: a process per GPU is started; drop --processes.")
-    loaded = load_recipe(TrainRecipe, recipe, settings)
+    loaded = with_plugins(load_recipe(TrainRecipe, recipe, settings))
     here = place(os.environ, Asked(gpus or processes, nodes, node_rank, master))
     wanted = gpus or processes or 1
     if plan:

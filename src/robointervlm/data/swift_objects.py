@@ -135,6 +135,8 @@ class Marking:
             places = self._mark(answer.corners)
         elif isinstance(answer, Points | Trajectory):
             places = f"[{', '.join(self._mark((point,)) for point in answer.points)}]"
+        elif answer.places:
+            raise FieldError("answer", f"is a {type(answer).__name__}, for whose places ms-swift has no name")
         else:
             return _plain(write(answer, self.space))
         return _LIST.sub(places, write(answer, self.space))

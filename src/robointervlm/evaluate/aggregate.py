@@ -153,6 +153,7 @@ def _summary(metric: Metric, readable: dict[str, object], charged_: dict[str, ob
         "name": metric.name,
         "better": metric.better,
         "bounded": bounded,
+        **metric.in_report,
         **(charged_ if bounded else readable),
         "over": "requested" if bounded else "readable",
         "readable": readable,

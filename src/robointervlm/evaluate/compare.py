@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.core.metric import amount, unit_of
 from robointervlm.core.reading import answer_from_json
 from robointervlm.evaluate.aggregate import SEED
 from robointervlm.evaluate.scored import cluster_of
@@ -179,6 +180,7 @@ def _row(task: str, metric: Metric, pairs: Sequence[_Pair], see: float | None) -
         "metric": metric.name,
         "better": metric.better,
         "bounded": metric.worst is not None,
+        **metric.in_report,
         "n": len(usable),
         "not_charged": len(charged) - len(usable),
         "clusters": len({cluster for *_, cluster in usable}),
@@ -270,7 +272,7 @@ def verdict(row: Mapping[str, Any], first: str, second: str) -> str:
     n, gap = row["n"], row["difference"]["mean"]
     if row["p_holm"] < ALPHA:
         ahead = first if (gap > 0) == (row["better"] == "higher") else second
-        return f"{ahead} is better by {amount(abs(gap), bounded=row['bounded'])}."
+        return f"{ahead} is better by {amount(abs(gap), unit_of(row))}."
     if row["ties"] == n:
         return f"No difference in any of these {n} questions."
     apart = f"Cannot be told apart with these {n} questions"
@@ -280,15 +282,10 @@ def verdict(row: Mapping[str, Any], first: str, second: str) -> str:
 def _plan(row: Mapping[str, Any], needed: Mapping[str, Any] | None) -> str:
     if needed is None:
         return ""
-    seen = amount(needed["difference"], bounded=row["bounded"])
+    seen = amount(needed["difference"], unit_of(row))
     if needed["questions"] > row["n"]:
         return f"; about {_rounded(needed['questions'])} would be needed to see {seen}"
     return f"; they would do to see {seen} four times of five if this were the only comparison"
-
-
-def amount(value: float, *, bounded: bool) -> str:
-    """A difference in words: of shares in points, 100 of which are all there is; of distances in pixels."""
-    return f"{value * 100:.1f} points" if bounded else f"{value:.1f} px"
 
 
 def _rounded(count: int) -> str:

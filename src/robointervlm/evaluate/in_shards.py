@@ -31,7 +31,7 @@ from robointervlm.models.model import check_section, device_of
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.log import configure_logging, console
 from robointervlm.runs.run import Run
-from robointervlm.runs.settings import load_recipe, write_recipe
+from robointervlm.runs.settings import load_recipe, with_plugins, write_recipe
 from robointervlm.runs.signals import StopRequested, stopping_on_signals
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _answer(here: str, run: Path, shard: Share, *, alone: bool) -> None:
             _speak_into(output)
         # What failed is judged when all is merged, not by each shard for itself.
         overrides = [f"shard={shard}", "max_error_rate=1"]
-        predict(load_recipe(EvaluationRecipe, run / SHARDS / "recipe.yaml", overrides))
+        predict(with_plugins(load_recipe(EvaluationRecipe, run / SHARDS / "recipe.yaml", overrides)))
     except RoboInterError as error:
         where = f"shard {shard}"
         if alone:

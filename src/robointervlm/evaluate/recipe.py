@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from robointervlm.core.prompt import Decoding
 from robointervlm.data.spec import Coordinates
 from robointervlm.jobs.share import Share
-from robointervlm.runs.settings import Settings
+from robointervlm.runs.settings import PluginSettings, Settings
 from robointervlm.tasks.styles import Style
 from robointervlm.tasks.task import Task
 
@@ -75,7 +75,7 @@ class RunSettings(Settings):
     dir: Path
 
 
-class EvaluationRecipe(Settings):
+class EvaluationRecipe(PluginSettings):
     """Everything `robointer predict` needs to know.
 
     Attributes:

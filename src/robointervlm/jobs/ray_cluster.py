@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+from robointervlm.core import plugins
 from robointervlm.core.errors import RecipeError, RoboInterError
 
 Job = TypeVar("Job")
@@ -41,6 +43,8 @@ def run_on_ray(  # noqa: PLR0913 - one each
     again, its whole block; where it is lost again and again, what `lost` makes of its first job and of Ray's words is
     raised. So is what a job raises: errors of ours as they are, a bug with Ray's traceback. `options` are the task's.
     """
+    # As bytes, which are unpacked where the plugins are loaded: what does the jobs may be of one.
+    packed = pickle.dumps(work)
     task, left = ray.remote(max_retries=RETRIES, **options)(_each), iter(jobs)
     waiting: dict[Any, list[Job]] = {}
     try:
@@ -49,7 +53,7 @@ def run_on_ray(  # noqa: PLR0913 - one each
             # As many again as the cluster can do, so that one that grows by itself sees that it should.
             room = 2 * int(max(1, there.get("CPU", 0), there.get("GPU", 0))) - len(waiting)
             for some in islice(iter(lambda: list(islice(left, block)), []), max(0, room)):
-                waiting[task.remote(work, some)] = some
+                waiting[task.remote(plugins.given(), packed, some)] = some
             if not waiting:
                 return
             done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
@@ -62,9 +66,11 @@ def run_on_ray(  # noqa: PLR0913 - one each
             ray.cancel(each, force=True)
 
 
-def _each(work: Callable[[Job], object], jobs: Sequence[Job]) -> None:
+def _each(named: tuple[str, ...], work: bytes, jobs: Sequence[Job]) -> None:
+    plugins.use(named)
+    unpacked: Callable[[Job], object] = pickle.loads(work)  # noqa: S301 - our own, from the process that asked Ray
     for job in jobs:
-        work(job)
+        unpacked(job)
 
 
 def _refuse_failure(ray: Any, task: Any, lost: Callable[[str], RoboInterError]) -> None:

@@ -2,7 +2,7 @@
 
 The column of charged values holds one number per requested sample. An unreadable answer is charged as if every waypoint
 had been wrong by the diagonal of the image; a readable one is charged its own value, but never more than that, so that
-a failure is never better than an answer.
+a failure is never better than an answer (`core.metric.charged`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ def diagonal(image: ImageSize) -> float:
 
 
 def one_diagonal(_reference: Answer, image: ImageSize | None) -> float:
-    """The penalty of a distance that is one waypoint's: the image's diagonal, whatever the reference is."""
-    assert image is not None  # an answer with places has an image
-    return diagonal(image)
+    """The penalty of a distance that is one waypoint's: the image's diagonal, whatever the reference is.
 
-
-def charged(value: float | None, penalty: float) -> float:
-    """The value of one sample in the charged column; None is an unreadable answer."""
-    return penalty if value is None else min(value, penalty)
+    NaN without an image: there is nothing to charge by.
+    """
+    return math.nan if image is None else diagonal(image)

@@ -6,13 +6,16 @@ import difflib
 import importlib
 import json
 import pkgutil
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 import robointervlm.models
+from robointervlm.core import plugins
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError, RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
@@ -75,13 +78,51 @@ _NO_FAMILIES = {"locate", "model", "tiny"}
 
 
 def families() -> list[str]:
-    """The names of the families: the modules of this folder that define a `Section` and `load`.
+    """The names of the families: the modules that define a `Section` and `load`, in this folder and in plugins.
 
     One that loads checkpoints whose config.json calls them otherwise than its file says so in `LOADS`, by model_type or
     by the name of an architecture.
     """
+    return sorted([*_ours(), *_of_plugins()])
+
+
+@cache
+def _ours() -> tuple[str, ...]:
     names = [info.name for info in pkgutil.iter_modules(robointervlm.models.__path__)]
-    return sorted(name for name in names if name not in _NO_FAMILIES and not name.startswith("_"))
+    return tuple(name for name in names if name not in _NO_FAMILIES and not name.startswith("_"))
+
+
+def _of_plugins() -> dict[str, Any]:
+    """The families of plugins by their names: their modules, or the entry points that name them."""
+    found: dict[str, Any] = {}
+    for place, name, what in _places():
+        if name in found and found[name] is not what or name in _ours():
+            raise RecipeError(f"model family '{name}' of {place} exists already; rename it.")
+        found[name] = what
+    return found
+
+
+def _places() -> Iterator[tuple[str, str, Any]]:
+    """Where, under which name, and which module or entry point. Nothing of an entry point is imported."""
+    for plugin in plugins.loaded():
+        place = f"the plugin {plugin.name}"
+        if hasattr(plugin.module, "Section") and hasattr(plugin.module, "load"):
+            yield place, plugin.module.__name__.rpartition(".")[2], plugin.module
+        for name, module in getattr(plugin.module, "MODELS", {}).items():
+            yield place, name, module
+    for point in plugins.of_entry_points("robointervlm.models"):
+        yield plugins.in_words(point), point.name, point
+
+
+def _module_of(family: str) -> Any:
+    """The module of a family; `RecipeError` for one of a plugin that is none."""
+    named = _of_plugins().get(family)
+    if named is None:
+        return importlib.import_module(f"robointervlm.models.{family}")
+    module = plugins.entry_point_object(named) if isinstance(named, EntryPoint) else named
+    if not (hasattr(module, "Section") and hasattr(module, "load")):
+        raise RecipeError(f"model family '{family}': {module} has no Section and load; a module with both is expected.")
+    return module
 
 
 def load_model(section: Mapping[str, object]) -> Model:
@@ -121,7 +162,7 @@ def _family_module(section: Mapping[str, object]) -> tuple[str, Any]:
     if family not in families():
         near = difflib.get_close_matches(str(family), families(), n=1) or families()
         raise RecipeError(f"model family '{family}' is not known; nearest: {', '.join(near)}. Give model.family=….")
-    module = importlib.import_module(f"robointervlm.models.{family}")
+    module = _module_of(str(family))
     if not hasattr(module, "load"):
         raise RecipeError(f"models/{family} cannot answer prompts; choose another family with model.family=….")
     return str(family), module
@@ -165,5 +206,5 @@ _ELSEWHERE = {"internvl_chat": " The same model in transformers' layout has a na
 
 def _otherwise_named() -> dict[str, str]:
     """The families by the names of the model types and architectures that they load beside their own."""
-    modules = {name: importlib.import_module(f"robointervlm.models.{name}") for name in families()}
+    modules = {name: _module_of(name) for name in families()}
     return {kind: name for name, module in modules.items() for kind in getattr(module, "LOADS", ())}

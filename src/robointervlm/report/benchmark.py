@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from robointervlm.core.errors import DataError, RecipeError
+from robointervlm.core.metric import unit_of
 from robointervlm.report.scored import ScoredRun
 from robointervlm.runs.protocol import differences
 from robointervlm.tasks import all_tasks, task_named
@@ -205,7 +206,7 @@ def _figure(group: Mapping[str, Any], scoring: Scoring) -> _Figure | None:
     found = metric.get("paper") if scoring == "paper" else metric if metric["bounded"] else metric["charged"]
     if not found or found["mean"] is None:
         return None
-    return _Figure(found["mean"] * 100 if metric["bounded"] else found["mean"], found["n"])
+    return _Figure(found["mean"] * 100 if unit_of(metric) == "share" else found["mean"], found["n"])
 
 
 def _remarks(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robointervlm.report.tables import columns, markdown_table, number
+from robointervlm.core.metric import number, unit_of
+from robointervlm.report.tables import columns, markdown_table
 
 HEADINGS = (
     "task",
@@ -82,14 +83,14 @@ def _line(row: Mapping[str, Any]) -> Sequence[str]:
     ]
     if "p" not in row:
         return [*head, *["–"] * (len(HEADINGS) - len(head))]
-    bounded = row["bounded"]
+    unit = unit_of(row)
     gap = row["difference"]
-    low, high = (number(gap[end], bounded=bounded, signed=True) for end in ("low", "high"))
+    low, high = (number(gap[end], unit, signed=True) for end in ("low", "high"))
     return [
         *head,
-        _with_interval(row["first"], bounded=bounded),
-        _with_interval(row["second"], bounded=bounded),
-        number(gap["mean"], bounded=bounded, signed=True),
+        _with_interval(row["first"], unit),
+        _with_interval(row["second"], unit),
+        number(gap["mean"], unit, signed=True),
         "–" if gap["low"] is None else f"{low} … {high}",
         f"{row['wins']} / {row['ties']} / {row['losses']}",
         p_value(row["p"]),
@@ -99,11 +100,11 @@ def _line(row: Mapping[str, Any]) -> Sequence[str]:
     ]
 
 
-def _with_interval(side: Mapping[str, Any], *, bounded: bool) -> str:
-    shown = number(side["mean"], bounded=bounded)
+def _with_interval(side: Mapping[str, Any], unit: str) -> str:
+    shown = number(side["mean"], unit)
     if side["low"] is None:
         return shown
-    low, high = (number(side[end], bounded=bounded) for end in ("low", "high"))
+    low, high = (number(side[end], unit) for end in ("low", "high"))
     return f"{shown} ({low} … {high})"
 
 

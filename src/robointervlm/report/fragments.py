@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.prompt import Picture
 from robointervlm.report.overlay import COLOURS, data_uri, svg_shapes
 from robointervlm.report.page import card
@@ -29,7 +30,8 @@ def style_sheet() -> str:
 def figure(picture: Picture, answer: Answer | None) -> Markup:
     """A picture with an answer over it; one that is no place leaves the picture as it is."""
     height, width, _ = picture.shape
-    return _piece("figure", uri=data_uri(picture), width=width, height=height, shapes=svg_shapes(answer, "predicted"))
+    shapes = svg_shapes(answer, "predicted", ImageSize(width, height))
+    return _piece("figure", uri=data_uri(picture), width=width, height=height, shapes=shapes)
 
 
 def prediction_cards(samples: Sequence[Mapping[str, Any]]) -> Markup:

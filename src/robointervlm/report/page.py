@@ -14,7 +14,9 @@ import jinja2
 from markupsafe import Markup
 
 from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError, RefusedError
+from robointervlm.core.metric import number, unit_of
 from robointervlm.core.reading import answer_from_json
 from robointervlm.core.sample import IMAGE_MARKER, ImageRef
 from robointervlm.data import images
@@ -25,7 +27,6 @@ from robointervlm.report.tables import (
     STATUS_MEANING,
     has_paper,
     interval,
-    number,
     paper_text,
     quirks_of,
     slices_of,
@@ -79,6 +80,7 @@ def page(run: ScoredRun, *, examples: int) -> str:
         "interval": interval,
         "number": _number,
         "unparsed": unparsed_text,
+        "charged": _charged,
         "bar": _interval_bar,
         "paper": paper_text,
         "has_paper": has_paper,
@@ -101,12 +103,16 @@ def _cards(gallery: Gallery) -> tuple[Card, ...]:
 
 
 def _number(metric: Mapping[str, Any], key: str = "mean") -> str:
-    return number(metric[key], bounded=metric["bounded"])
+    return number(metric[key], unit_of(metric))
+
+
+def _charged(metric: Mapping[str, Any]) -> str:
+    return "included" if metric["bounded"] else number((metric["charged"] or {}).get("mean"), unit_of(metric))
 
 
 def _interval_bar(metric: Mapping[str, Any]) -> Markup:
-    """The 95 % interval of a metric between 0 and 1 as a small drawing; empty for one without bounds."""
-    if not metric["bounded"] or metric["mean"] is None:
+    """The 95 % interval of a share as a small drawing; empty for a metric in another unit."""
+    if unit_of(metric) != "share" or metric["mean"] is None:
         return Markup("")
     track = Markup('<rect class="track" width="100" height="8" rx="2"/>')
     fill = Markup('<rect class="fill" width="{:.2f}" height="8" rx="2"/>').format(_percent(metric["mean"]))
@@ -160,6 +166,7 @@ def card(sample: Mapping[str, Any]) -> Card:
     pictures = [_picture(root, path, follow) for root, path in sample["images"][: 1 + _MORE_PICTURES]]
     first = pictures[0] if pictures else _Shown(None, "", (1, 1))
     width, height = sample["image_size"] or first.size
+    image = ImageSize(round(width), round(height))
     return Card(
         sample=sample,
         picture=first.uri,
@@ -168,7 +175,7 @@ def card(sample: Mapping[str, Any]) -> Card:
         width=width,
         height=height,
         # The dashed truth goes over the prediction, so that both are seen where they agree.
-        shapes=svg_shapes(predicted, "predicted") + svg_shapes(reference, "true"),
+        shapes=svg_shapes(predicted, "predicted", image) + svg_shapes(reference, "true", image),
         prompt=_cut(sample["prompt"]).replace(IMAGE_MARKER, "").strip(),
         reply=_cut(sample["reply"]),
         predicted=_cut(in_words(predicted)),

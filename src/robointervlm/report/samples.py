@@ -40,7 +40,7 @@ class SampleCard:
 
 def sample_card(sample: Sample, text: str) -> SampleCard:
     """The card of a sample, with its questions and answers as text."""
-    shapes = Markup("").join(svg_shapes(turn.answer, "true") for turn in sample.turns)
+    shapes = Markup("").join(svg_shapes(turn.answer, "true", sample.size) for turn in sample.turns)
     return SampleCard(sample.id, sample.task, tuple(map(_shown, sample.images)), shapes, text)
 
 

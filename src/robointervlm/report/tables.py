@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from robointervlm.core.metric import number, unit_of
+
 STATUS_MEANING = {
     "ok": "an answer was read",
     "unparsable": "the model answered, but no answer could be read in it",
@@ -76,7 +78,7 @@ def quirks_of(report: Mapping[str, Any]) -> list[str]:
 
 
 def _row(group: Mapping[str, Any], metric: Mapping[str, Any]) -> Row:
-    bounded = metric["bounded"]
+    unit = unit_of(metric)
     arrow = "↑" if metric["better"] == "higher" else "↓"
     charged = metric["charged"]
     return Row(
@@ -85,10 +87,10 @@ def _row(group: Mapping[str, Any], metric: Mapping[str, Any]) -> Row:
         n=str(group["n"]),
         unparsed=unparsed_text(group),
         metric=f"{metric['name']} {arrow}",
-        mean=number(metric["mean"], bounded=bounded),
+        mean=number(metric["mean"], unit),
         interval=interval(metric),
         over=f"{metric['n']} {metric['over']}",
-        charged="included" if bounded else number(charged["mean"] if charged else None, bounded=False),
+        charged="included" if metric["bounded"] else number(charged["mean"] if charged else None, unit),
         paper=paper_text(metric),
     )
 
@@ -98,7 +100,7 @@ def paper_text(metric: Mapping[str, Any]) -> str:
     paper = metric.get("paper")
     if not paper or paper["mean"] is None:
         return "–"
-    return f"{number(paper['mean'], bounded=metric['bounded'])} ({paper['n']})"
+    return f"{number(paper['mean'], unit_of(metric))} ({paper['n']})"
 
 
 def unparsed_text(group: Mapping[str, Any]) -> str:
@@ -106,19 +108,11 @@ def unparsed_text(group: Mapping[str, Any]) -> str:
     return f"{group['unparsed']} ({group['unparsed_share']:.1%})" if group["unparsed"] else "0"
 
 
-def number(value: float | None, *, bounded: bool, signed: bool = False) -> str:
-    """A mean: three decimals for a share, one for a distance in pixels, a dash where there is none."""
-    if value is None:
-        return "–"
-    sign = "+" if signed else ""
-    return f"{value:{sign}.3f}" if bounded else f"{value:{sign}.1f}"
-
-
 def interval(metric: Mapping[str, Any]) -> str:
     """The 95 % interval of a metric."""
     if metric["low"] is None:
         return "–"
-    low, high = (number(metric[end], bounded=metric["bounded"]) for end in ("low", "high"))
+    low, high = (number(metric[end], unit_of(metric)) for end in ("low", "high"))
     return f"{low} … {high}"
 
 

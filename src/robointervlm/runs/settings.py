@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from robointervlm.core.errors import RecipeError
+from robointervlm.core import plugins
+from robointervlm.core.errors import RecipeError, RefusedError
 from robointervlm.runs.files import write_atomically
 from robointervlm.settings.explained import checked
 from robointervlm.settings.yaml_files import parsed, read_yaml
@@ -21,6 +22,66 @@ class Settings(BaseModel):
     """A section of a recipe: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginSettings(Settings):
+    """A recipe that may name plugins.
+
+    Attributes:
+        plugins: files or modules with tasks, models or answer types of your own, as `--plugin` takes them.
+    """
+
+    plugins: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _one_plugin_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("plugins")
+    @classmethod
+    def _wherever_it_is_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plugins.absolute, value))
+
+
+WithPlugins = TypeVar("WithPlugins", bound=PluginSettings)
+
+
+def with_plugins(recipe: WithPlugins) -> WithPlugins:
+    """The recipe, its plugins loaded, naming those that were given otherwise too. `RecipeError` for a bad one."""
+    plugins.use(recipe.plugins)
+    return recipe.model_copy(update={"plugins": plugins.given()}) if plugins.given() else recipe
+
+
+def use_recorded_plugins(folder: Path) -> None:
+    """Loads the plugins that a run was made with, so that its tasks are known.
+
+    One that is given under another path now is taken from there. Raises `RefusedError` for a file in the run's own
+    folder: results that somebody hands on bring no code with them.
+    """
+    known = {Path(name).name for name in plugins.given()}
+    for written in (folder / "recipe.yaml", *sorted(folder.glob("shards/*/recipe.yaml"))):
+        for name in _recorded_plugins(written):
+            if Path(name).name in known:
+                continue
+            if Path(name).is_relative_to(folder.resolve()):
+                raise RefusedError(
+                    f"{written} names the plugin {name}, which lies in the folder of the results; if you trust that "
+                    f"code, give it yourself: --plugin {name}."
+                )
+            try:
+                plugins.use([name])
+            except RecipeError as error:
+                raise RecipeError(f"{error} {written} names it; give its new place by --plugin.") from None
+
+
+def _recorded_plugins(written: Path) -> list[str]:
+    """The plugins that a run's recipe names; none where there is no recipe, which nothing else of a result needs."""
+    try:
+        named = _recipe_in(written).get("plugins", [])
+    except RecipeError:
+        return []
+    return [plugins.absolute(str(name)) for name in named] if isinstance(named, list) else []
 
 
 def load_recipe(kind: type[Recipe], path: Path | None, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,12 +1,17 @@
-"""Tasks, one file per family. A file that defines `TASKS` is found by itself; two tasks of one name are an error."""
+"""Tasks, one file per family. A file that defines `TASKS` is found by itself; two tasks of one name are an error.
+
+So are the `TASKS` of plugins (docs/plugins.md).
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable, Iterator
 from functools import cache
 
+from robointervlm.core import plugins
 from robointervlm.core.errors import RecipeError
 from robointervlm.tasks.styles import styled
 from robointervlm.tasks.task import Case, Metric, Task, conversation
@@ -14,17 +19,46 @@ from robointervlm.tasks.task import Case, Metric, Task, conversation
 __all__ = ["Case", "Metric", "Task", "all_tasks", "conversation", "styled", "task_for_stem", "task_named"]
 
 
-@cache
 def all_tasks() -> dict[str, Task]:
-    """Every task by name, in the order of the files and of their `TASKS`."""
+    """Every task by name: ours in the order of the files and of their `TASKS`, then those of plugins and packages."""
+    return _all_tasks(plugins.loaded())
+
+
+@cache
+def _all_tasks(given: tuple[plugins.Plugin, ...]) -> dict[str, Task]:
     found: dict[str, Task] = {}
     origin: dict[str, str] = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        for task in getattr(importlib.import_module(f"{__name__}.{module}"), "TASKS", ()):
+    for place, tasks in _places(given):
+        for task in tasks:
             if task.name in found:
-                raise RecipeError(f"task '{task.name}' is defined in both {origin[task.name]}.py and {module}.py.")
-            found[task.name], origin[task.name] = task, module
+                raise RecipeError(f"task '{task.name}' is defined in both {origin[task.name]} and {place}.")
+            found[task.name], origin[task.name] = task, place
     return found
+
+
+def _places(given: tuple[plugins.Plugin, ...]) -> Iterator[tuple[str, Iterable[Task]]]:
+    """Where tasks are defined, and those that are."""
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        yield f"{module}.py", getattr(importlib.import_module(f"{__name__}.{module}"), "TASKS", ())
+    for plugin in given:
+        place = f"the plugin {plugin.name}"
+        yield place, _tasks_in(getattr(plugin.module, "TASKS", ()), place)
+    # A package that names its tasks may be given as a plugin, too.
+    seen = [getattr(plugin.module, "TASKS", None) for plugin in given]
+    for point in plugins.of_entry_points("robointervlm.tasks"):
+        named = plugins.entry_point_object(point)
+        tasks = getattr(named, "TASKS", named)
+        if not any(tasks is each for each in seen):
+            place = plugins.in_words(point)
+            yield place, _tasks_in(tasks, place)
+
+
+def _tasks_in(value: object, place: str) -> Iterable[Task]:
+    tasks = value if isinstance(value, list | tuple) else (value,)
+    for each in tasks:
+        if not isinstance(each, Task):
+            raise RecipeError(f"{place}: TASKS holds a {type(each).__name__}; a tuple of Task is expected.")
+    return tasks
 
 
 def task_named(name: str) -> Task:

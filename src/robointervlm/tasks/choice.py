@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from robointervlm.core.answer import Choice
 from robointervlm.core.coordinates import Space
 from robointervlm.core.reading import Reading, options_in, read_choice
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.exact import exact
-from robointervlm.tasks.task import Column, Metric, Task
+from robointervlm.tasks.task import Column, Task
 
 # Of the published tables; all the others ask about a way of the gripper.
 _COLUMNS: dict[str, Column] = {"grasppose_choice": "Grasp pose", "grounding_choice": "Grounding choice"}
@@ -25,7 +25,7 @@ def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Ta
         name=name,
         reading=_reading,
         write=write_answer,
-        metrics=(Metric("Accuracy", "higher", exact, worst=0.0),),
+        metrics=Choice.metrics,
         stems=stems,
         places_in_question=places_in_question,
         max_new_tokens=256,

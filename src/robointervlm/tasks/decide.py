@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from robointervlm.core.answer import YesNo
 from robointervlm.core.coordinates import Space
 from robointervlm.core.reading import Reading, read_yes_no
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.exact import exact
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Task
 
 
 def _reading(text: str, _space: Space | None) -> Reading:
@@ -18,7 +18,7 @@ TASKS = (
         name="contact_decide",
         reading=_reading,
         write=write_answer,
-        metrics=(Metric("Accuracy", "higher", exact, worst=0.0),),
+        metrics=YesNo.metrics,
         stems=("contact_decide", "rh20t_contact_decide", "droid_contact_decide"),
         max_new_tokens=256,
         column="Contact",

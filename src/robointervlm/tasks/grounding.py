@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from robointervlm.core.answer import Text
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.exact import exact
 from robointervlm.tasks.boxes import box_task
-from robointervlm.tasks.task import Metric, Task, text_reading
+from robointervlm.tasks.task import Task, text_reading
 
 TASKS = (
     box_task("grounding", "bbox_2d", stems=("grounding_qa",)),
@@ -13,7 +13,7 @@ TASKS = (
         name="naming",
         reading=text_reading,
         write=write_answer,
-        metrics=(Metric("Exact", "higher", exact, worst=0.0),),
+        metrics=Text.metrics,
         stems=("naming_qa",),
         places_in_question=True,
         max_new_tokens=32,

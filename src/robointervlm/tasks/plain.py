@@ -8,24 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from robointervlm.core.answer import Answer, Points
-from robointervlm.core.coordinates import ImageSize
+from robointervlm.core.answer import Points
 from robointervlm.core.reading import read_points
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.curves import hausdorff
-from robointervlm.metrics.penalty import one_diagonal
 from robointervlm.tasks.boxes import box_task
 from robointervlm.tasks.chat import TASKS as CHAT
 from robointervlm.tasks.choice import TASKS as CHOICES
 from robointervlm.tasks.decide import TASKS as DECISIONS
-from robointervlm.tasks.task import Metric, Task
+from robointervlm.tasks.task import Task
 from robointervlm.tasks.trajectory import TASKS as TRAJECTORIES
-
-
-def _distance(predicted: Answer, reference: Answer, _image: ImageSize | None) -> float:
-    assert isinstance(predicted, Points)
-    assert isinstance(reference, Points)
-    return hausdorff(predicted.array, reference.array)
 
 
 def _plain(task: Task, name: str) -> Task:
@@ -39,8 +30,7 @@ TASKS = (
         name="any_points",
         reading=read_points,
         write=partial(write_answer, key="point_2d"),
-        # The farthest that a point is from the nearest of the other answer; of two single points, their distance.
-        metrics=(Metric("Distance", "lower", _distance, worst=None, penalty=one_diagonal),),
+        metrics=Points.metrics,
         max_new_tokens=256,
     ),
     _plain(CHOICES[0], "any_choice"),

@@ -47,9 +47,12 @@ TASKS = (
         reading=text_reading,
         write=write_answer,
         metrics=(
-            Metric("BLEU", "higher", _bleu, worst=0.0),
-            *(Metric(f"BLEU-{order}", "higher", partial(_bleu_of_order, order), worst=0.0) for order in (1, 2, 3, 4)),
-            Metric("Exact", "higher", _exact, worst=0.0),
+            Metric("BLEU", "higher", _bleu, "share", worst=0.0),
+            *(
+                Metric(f"BLEU-{order}", "higher", partial(_bleu_of_order, order), "share", worst=0.0)
+                for order in (1, 2, 3, 4)
+            ),
+            Metric("Exact", "higher", _exact, "share", worst=0.0),
         ),
         stems=("robovqa", "robovqa_val"),
         max_new_tokens=256,

@@ -5,18 +5,20 @@ A task file never names a model and never looks at the dataset a sample came fro
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from robointervlm.core.answer import Answer, Unparsed
-from robointervlm.core.coordinates import ImageSize, Space
+from robointervlm.core.coordinates import Space
+from robointervlm.core.metric import Case, Metric
 from robointervlm.core.prompt import Message
 from robointervlm.core.reading import Reading, read_text, without_question
 from robointervlm.core.sample import Sample, written_question
-from robointervlm.metrics.penalty import charged
+from robointervlm.metrics import standard  # noqa: F401 - gives the answer types their metrics
 from robointervlm.tasks.styles import styled
+
+__all__ = ["Case", "Column", "Metric", "Task", "ThirdPartyColumn", "conversation", "text_reading"]
 
 Column = Literal[
     "",
@@ -37,48 +39,6 @@ Column = Literal[
 
 ThirdPartyColumn = Literal["Where2Place", "RoboRefIt", "RoboVQA", "RefCOCOg val", "RefCOCO+ val", "RefCOCO val"]
 """The columns of the paper's Table 2 that are scored here, in its order."""
-
-
-class Case(NamedTuple):
-    """What a metric measures: an answer, the reference, and the size of the picture both are in pixels of."""
-
-    predicted: Answer
-    reference: Answer
-    image: ImageSize | None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number for one readable answer.
-
-    `measure` takes the predicted answer, the reference and the size of the image both are in pixels of. `worst` is what
-    a failure is charged on a bounded metric; None says the metric has no upper bound, and then the failures are charged
-    `penalty(reference, image)` in a column of its own (see `metrics.penalty`). `measure_many` gives the same numbers
-    for many answers at once, where that is faster; scoring uses it if it is there.
-    """
-
-    name: str
-    better: Literal["higher", "lower"]
-    measure: Callable[[Answer, Answer, ImageSize | None], float]
-    worst: float | None
-    penalty: Callable[[Answer, ImageSize | None], float] | None = None
-    measure_many: Callable[[Sequence[Case]], Sequence[float]] | None = None
-
-    def measured(self, cases: Sequence[Case]) -> list[float]:
-        """The number of every readable answer, of all at once if it can."""
-        if not cases:
-            return []
-        if self.measure_many is None:
-            return [self.measure(*case) for case in cases]
-        return [float(value) for value in self.measure_many(cases)]
-
-    def charge(self, value: float | None, reference: Answer | None, image: ImageSize | None) -> float:
-        """The value of one question with failures charged, None being one; NaN where there is nothing to charge by."""
-        if self.worst is not None:
-            return self.worst if value is None else value
-        if self.penalty is None or reference is None or image is None:
-            return math.nan
-        return charged(value, self.penalty(reference, image))
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ TASKS = (
         reading=_reading,
         write=write_answer,
         metrics=(
-            Metric("Inside", "higher", _share, worst=0.0),
-            Metric("First inside", "higher", _first, worst=0.0),
+            Metric("Inside", "higher", _share, "share", worst=0.0),
+            Metric("First inside", "higher", _first, "share", worst=0.0),
         ),
         stems=("where2place", "point_questions"),
         max_new_tokens=256,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
 from robointervlm.models.qwen2_5_vl.section import Lora
+from robointervlm.runs.settings import PluginSettings
 
 AFTER_SAVE_PLACES = ("{checkpoint}", "{step}", "{run}")
 
@@ -217,7 +218,7 @@ class WatchSection(_Section):
         return command
 
 
-class TrainRecipe(_Section):
+class TrainRecipe(PluginSettings):
     """A whole training run."""
 
     model: ModelSection

@@ -25,6 +25,7 @@ CHANGES = "changes.jsonl"
 
 # Nothing that is learned depends on these. Each has its reason.
 MAY_CHANGE: Mapping[str, str] = {
+    "plugins": "where code of one's own lies; as of ours, what it does is not compared",
     "model.name": "only what reports call the model",
     "model.device": "where it is computed; the precision it is computed in is compared by itself",
     "data.workers": "who prepares the samples: which they are, and how they are varied, follows from the seed",

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from robointervlm.cli.data.options import console_of
+from robointervlm.core import plugins
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.data.spec import ROOT_VARIABLE
@@ -129,13 +130,14 @@ def _recorded(
     """Builds the dataset, prints what was made and what is wrong; exit code 3 if episodes had to be left out."""
     from robointervlm.episodes.lerobot.mapping import read_mapping
     from robointervlm.episodes.recorded import build_recorded
-    from robointervlm.episodes.sources import SOURCES
+    from robointervlm.episodes.sources import sources
 
-    if source not in SOURCES:
-        raise RecipeError(f"--source {source} is not known; sim, {', '.join(SOURCES)} are.")
+    known = sources()
+    if source not in known:
+        raise RecipeError(f"--source {source} is not known; sim, {', '.join(known)} are.")
     if folder is None:
         raise RecipeError(f"--source {source} needs --from FOLDER, the folder of the recordings.")
-    kind = SOURCES[source]
+    kind = known[source]
     config = kind(folder, read_mapping(mapping or kind.columns), **settings)
     report = build_recorded(config, out, crew=crew, console=console_of(stderr=True))
     _print(report.records, f"{report.made} episodes made, {report.reused} found ready, {report.errors} left out")
@@ -181,11 +183,14 @@ def batch_file(context: typer.Context, shards: int) -> str:
     for parameter in context.command.params:
         name = parameter.name or ""
         given = context.get_parameter_source(name)
-        if given is not None and given.name == "COMMANDLINE" and name not in {"slurm", "shard", "merge", "ray"}:
+        if given is not None and given.name == "COMMANDLINE" and name not in _NOT_OF_A_SHARD:
             words += [parameter.opts[0], str(context.params[name])]
+    for plugin in plugins.given():
+        words += ["--plugin", plugin]
     return _BATCH.format(shards=shards, folder=shlex.quote(str(Path.cwd())), command=shlex.join(words))
 
 
+_NOT_OF_A_SHARD = {"slurm", "shard", "merge", "ray", "plugin"}
 _BATCH = """#!/usr/bin/env bash
 #SBATCH --job-name=robointer-build
 #SBATCH --output=robointer-build-%A_%a.log

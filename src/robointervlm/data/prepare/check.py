@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.answer import Box, Points, Trajectory
+from robointervlm.core.answer import Box
 from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.core.sample import ImageRef, Place, Sample
@@ -339,10 +339,10 @@ def _outside(sample: Sample) -> Iterator[_Flaw]:
     for turn in sample.turns:
         if isinstance(turn.answer, Box):
             yield from _box_outside(turn.answer, sample.size)
-        elif isinstance(turn.answer, Points | Trajectory):
-            out = sum(not _inside(point, sample.size) for point in turn.answer.points)
+        elif places := turn.answer.places:
+            out = sum(not _inside(point, sample.size) for point in places)
             if out:
-                yield "warning", "answer", f"{out} of {len(turn.answer.points)} points lie outside the picture"
+                yield "warning", "answer", f"{out} of {len(places)} points lie outside the picture"
         for part in turn.question:
             if isinstance(part, Place) and not all(_inside(point, sample.size) for point in part.points):
                 yield "warning", "question", f"the place {_rounded(part.points)} lies outside the picture"

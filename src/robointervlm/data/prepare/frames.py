@@ -171,10 +171,8 @@ def _ask(row: _Row, name: str, task: Task, made: list[dict[str, Any]], converted
     written = wanted.question.replace("{instruction}", row.instruction.rstrip(". "))
     if start is not None:
         written = written.replace("{start}", "[" + ", ".join(space.number(value) for value in start[0]) + "]")
-    places = (
-        answer.corners if isinstance(answer, Box) else answer.points if isinstance(answer, Points | Trajectory) else ()
-    )
-    if not all(0 <= x <= row.size.width and 0 <= y <= row.size.height for x, y in (*places, *(start or ()))):
+    places = (*answer.places, *(start or ()))
+    if not all(0 <= x <= row.size.width and 0 <= y <= row.size.height for x, y in places):
         converted.outside[name] = converted.outside.get(name, 0) + 1
     resized = smart_resize(row.size)
     made.append(

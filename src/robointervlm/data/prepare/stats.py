@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from robointervlm.core.answer import Answer, Box, Choice, Trajectory, YesNo
+from robointervlm.core.answer import GRID, SIZE_CLASSES, Answer
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.sample import Sample
 from robointervlm.data.annotations import RecordProblem
@@ -19,60 +16,50 @@ from robointervlm.data.prepare.ranges import over_ranges
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import DatasetSpec
 
-# Cells of the map of box centres, across and down; classes of box sizes.
-GRID = (16, 16)
-SIZE_CLASSES = 20
+# The histograms that come first, in their order; others follow by their names.
+_FIRST = ("positions", "sizes", "waypoints", "answers")
 
 
 @dataclass
 class TaskStatistics:
-    """The answers of one task.
+    """The answers of one task; `counts` are the histograms that its answers are counted in, by their names.
 
-    `positions` counts box centres in cells of the picture, shape (rows, columns); `sizes` counts boxes by the square
-    root of their share of the picture's area, in equal classes from 0 to 1; `waypoints` counts trajectories by length.
+    `positions` counts box centres in cells of the picture, (row, column); `sizes` counts boxes by the square root of
+    their share of the picture's area, in equal classes from 0 to 1; `waypoints` counts trajectories by length.
     """
 
     samples: int = 0
-    positions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(GRID[::-1], np.int64))
-    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SIZE_CLASSES, np.int64))
-    waypoints: Counter[int] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, answer: Answer, size: ImageSize | None) -> None:
         """Count one answer, in pixels of a picture of this size."""
-        match answer:
-            case Box() if size is not None:
-                self._add_box(answer, size)
-            case Trajectory():
-                self.waypoints[len(answer.points)] += 1
-            case Choice():
-                self.answers[answer.letter] += 1
-            case YesNo():
-                self.answers["yes" if answer.yes else "no"] += 1
+        for name, label in answer.counted(size):
+            self.counts[name][label] += 1
 
-    def _add_box(self, box: Box, size: ImageSize) -> None:
-        columns, rows = GRID
-        column = int((box.x1 + box.x2) / 2 / size.width * columns)
-        row = int((box.y1 + box.y2) / 2 / size.height * rows)
-        # A centre outside the picture counts in the cell at its edge.
-        self.positions[min(max(row, 0), rows - 1), min(max(column, 0), columns - 1)] += 1
-        side = (box.area / (size.width * size.height)) ** 0.5
-        self.sizes[min(int(side * SIZE_CLASSES), SIZE_CLASSES - 1)] += 1
+    @property
+    def answers(self) -> dict[str, int]:
+        """How often each of a few answers was given, such as a letter."""
+        return {str(answer): count for answer, count in self.counts.get("answers", {}).items()}
 
     def merge(self, other: TaskStatistics) -> None:
         """Add what was counted elsewhere."""
         self.samples += other.samples
-        self.positions += other.positions
-        self.sizes += other.sizes
-        self.waypoints.update(other.waypoints)
-        self.answers.update(other.answers)
+        for name, counts in other.counts.items():
+            self.counts[name].update(counts)
 
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON values; what does not occur is left out."""
-        boxes = {"positions": self.positions.tolist(), "sizes": self.sizes.tolist()} if self.sizes.any() else {}
-        paths = {"waypoints": {str(n): self.waypoints[n] for n in sorted(self.waypoints)}} if self.waypoints else {}
-        answers = {"answers": dict(sorted(self.answers.items()))} if self.answers else {}
-        return {"samples": self.samples, **boxes, **paths, **answers}
+        names = [*(name for name in _FIRST if name in self.counts), *sorted(self.counts.keys() - set(_FIRST))]
+        return {"samples": self.samples, **{name: _as_json(name, self.counts[name]) for name in names}}
+
+
+def _as_json(name: str, counts: Mapping[Any, int]) -> object:
+    """A histogram with its labels in order; that of positions as rows of cells, that of sizes as a list of classes."""
+    if name == "positions":
+        return [[counts.get((row, column), 0) for column in range(GRID[0])] for row in range(GRID[1])]
+    if name == "sizes":
+        return [counts.get(place, 0) for place in range(SIZE_CLASSES)]
+    return {str(label): counts[label] for label in sorted(counts)}
 
 
 @dataclass

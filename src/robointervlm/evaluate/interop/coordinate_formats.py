@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robointervlm.core.answer import Answer, Box, Points, Trajectory, Unparsed
+from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Point, Space
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.evaluate.aggregate import report_of
@@ -99,13 +99,7 @@ def _scored(imported: Imported) -> list[Scored]:
 
 def points_of(answer: Answer | Unparsed | None) -> tuple[Point, ...]:
     """The places of an answer; none if it has none."""
-    match answer:
-        case Box():
-            return answer.corners
-        case Points() | Trajectory():
-            return answer.points
-        case _:
-            return ()
+    return answer.places if isinstance(answer, Answer) else ()
 
 
 def _inside(answer: Answer, size: ImageSize) -> bool:

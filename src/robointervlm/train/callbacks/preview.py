@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path as FilePath
 
 from PIL import Image, ImageDraw, ImageFont
 
-from robointervlm.core.answer import Answer, Box, Points, Trajectory
+from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.prompt import Picture
+from robointervlm.core.shapes import Dots, Label, Line, Path, Rectangle, Shape
 from robointervlm.models.qwen2_5_vl.attention import Segment
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded
@@ -66,7 +68,7 @@ def _shortened(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most // 3]} … {text[-2 * most // 3 :]}"
 
 
-def drawn(pictures: Sequence[Picture], answers: Sequence[Answer], path: Path) -> None:
+def drawn(pictures: Sequence[Picture], answers: Sequence[Answer], path: FilePath) -> None:
     """Save the pictures side by side, numbered if there are several, with every answer drawn over the first one.
 
     Answers are in pixels of the first picture. Each is drawn in a colour of its own.
@@ -91,30 +93,29 @@ def _enlarged(picture: Picture, width: int) -> Image.Image:
 
 def _draw_answers(image: Image.Image, answers: Sequence[Answer], scale: float) -> None:
     draw = ImageDraw.Draw(image)
+    size = ImageSize(round(image.width / scale), round(image.height / scale))
     for place, answer in enumerate(answers):
         for ink, wider in ((_HALO, 2), (INKS[place % len(INKS)], 0)):
-            _draw_answer(draw, answer, scale, ink, wider)
+            for shape in answer.shapes(size):
+                _draw_shape(draw, shape, scale, ink, wider)
 
 
-def _draw_answer(
-    draw: ImageDraw.ImageDraw, answer: Answer, scale: float, ink: tuple[int, int, int], wider: int
-) -> None:
-    match answer:
-        case Box() as box:
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: Shape, scale: float, ink: tuple[int, int, int], wider: int) -> None:
+    match shape:
+        case Rectangle((left, top), (right, bottom)):
             # The line lies around the box, its inner edge on the outline.
-            x1, y1, x2, y2 = (value * scale for value in (box.x1, box.y1, box.x2, box.y2))
+            x1, y1, x2, y2 = (value * scale for value in (left, top, right, bottom))
             grown = wider / 2
             draw.rectangle((x1 - grown, y1 - grown, x2 + grown, y2 + grown), outline=ink, width=3 + wider)
-        case Points(points) | Trajectory(points):
-            scaled = [(x * scale, y * scale) for x, y in points]
-            if isinstance(answer, Trajectory):
-                draw.line(scaled, fill=ink, width=3 + wider)
-            for number, (x, y) in enumerate(scaled):
-                # A way begins at its large dot.
-                radius = (7 if isinstance(answer, Trajectory) and number == 0 else 4) + wider / 2
-                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
-        case _:
-            pass
+        case Label(text):
+            draw.text((8, 8), text, fill=ink, font=ImageFont.load_default(22), stroke_width=wider, stroke_fill=ink)
+        case Line(points) | Path(points):
+            draw.line([(x * scale, y * scale) for x, y in points], fill=ink, width=3 + wider)
+    if isinstance(shape, Dots | Path):
+        for number, (x, y) in enumerate((x * scale, y * scale) for x, y in shape.points):
+            # A way begins at its large dot.
+            radius = (7 if isinstance(shape, Path) and number == 0 else 4) + wider / 2
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
 
 
 def _number(tile: Image.Image, number: int) -> None:

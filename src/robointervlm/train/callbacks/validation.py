@@ -163,6 +163,7 @@ class Validation:
                 for place, sample in enumerate(samples)
             ]
             metrics[metric.name] = {
+                **metric.in_report,
                 "mean": _mean(charged if metric.worst is not None else list(values.values())),
                 "over": "questions" if metric.worst is not None else "readable",
                 **({} if metric.worst is not None else {"charged": _mean(charged)}),
@@ -280,8 +281,10 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _shown(values: dict[str, Any]) -> str:
-    mean = "–" if values["mean"] is None else f"{values['mean']:.4g}"
-    return mean if "charged" not in values or values["charged"] is None else f"{mean} ({values['charged']:.4g} charged)"
+    unit = f" {values['unit']}" if values.get("unit") else ""
+    mean = "–" if values["mean"] is None else f"{values['mean']:.4g}{unit}"
+    charged = values.get("charged")
+    return mean if charged is None else f"{mean} ({charged:.4g}{unit} charged)"
 
 
 @dataclass

@@ -7,13 +7,13 @@ tries the picture stays whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from robointervlm.core.answer import Answer, Box, Points, Trajectory
+from robointervlm.core.answer import Move
 from robointervlm.core.coordinates import Point
 from robointervlm.core.prompt import Picture
 from robointervlm.core.sample import IMAGE_MARKER, Place, Turn
@@ -23,8 +23,6 @@ from robointervlm.train.recipe import AugmentSection
 TRIES = 8
 # How far, as a share of the window, a place may lie outside before the window counts as cutting it off.
 MARGIN = 0.02
-
-Move = Callable[[Point], Point]
 
 
 def augmented(
@@ -107,13 +105,7 @@ def _places(turn: Turn) -> Iterator[Point]:
     for part in turn.question:
         if isinstance(part, Place):
             yield from part.points
-    match turn.answer:
-        case Box() as box:
-            yield from box.corners
-        case Points(points) | Trajectory(points):
-            yield from points
-        case _:
-            return
+    yield from turn.answer.places
 
 
 def _moved(turn: Turn, move: Move) -> Turn:
@@ -121,17 +113,4 @@ def _moved(turn: Turn, move: Move) -> Turn:
         replace(part, points=tuple(move(point) for point in part.points)) if isinstance(part, Place) else part
         for part in turn.question
     )
-    return Turn(question, _moved_answer(turn.answer, move))
-
-
-def _moved_answer(answer: Answer, move: Move) -> Answer:
-    match answer:
-        case Box() as box:
-            first, second = box.corners
-            return Box.spanning(move(first), move(second))
-        case Points(points):
-            return Points(tuple(move(point) for point in points))
-        case Trajectory(points):
-            return Trajectory(tuple(move(point) for point in points))
-        case _:
-            return answer
+    return Turn(question, turn.answer.moved(move))
