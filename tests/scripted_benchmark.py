@@ -81,7 +81,9 @@ def make_model(folder: Path, answers: dict[str, object], **config: object) -> Pa
     return folder
 
 
-def robointer(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def robointer(
+    *arguments: object, cwd: Path | None = None, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
@@ -89,7 +91,7 @@ def robointer(*arguments: object, cwd: Path | None = None, **environment: str) -
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
 

@@ -29,6 +29,7 @@ from tiny_models import box_dataset, losses, train_recipe
 # A valid recipe that says something about every section, and for each key another valid value.
 BASE = ["mixture=[boxes]", "model.path=m", "run.dir=r", "model.tune=[lora,merger]"]
 OTHER: dict[str, str] = {
+    "plugins": "[json]",
     "model.path": "n",
     "model.name": "other",
     "model.dtype": "bfloat16",
@@ -108,7 +109,7 @@ def refused(key: str) -> bool:
 
 def test_every_key_of_the_recipe_is_tried_here():
     assert list(OTHER) == keys()
-    assert len(keys()) == 62
+    assert len(keys()) == 63
     assert len([key for key in keys() if refused(key)]) == 39
     assert set(MAY_CHANGE) | set(COMPARED_BY_CONTENT) | set(CHANGEABLE) <= set(keys())
     assert not set(CHANGEABLE) & (set(MAY_CHANGE) | set(COMPARED_BY_CONTENT))
