@@ -43,6 +43,12 @@ ENDINGS = (
 FLAG = re.compile(r"^--[a-z][a-z_-]*")
 
 
+@pytest.fixture(autouse=True)
+def _no_plugin_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's own file of an example is not here."""
+    monkeypatch.setattr("robointervlm.core.plugins.use", lambda _named: None)
+
+
 def mistakes(words: list[str]) -> list[str]:
     """What is wrong with a call of `robointer` with these words, by the command's own parser."""
     words = words[1:] if words[:1] == ["--debug"] else list(words)

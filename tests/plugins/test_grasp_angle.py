@@ -28,7 +28,8 @@ def test_a_task_in_degrees_goes_from_its_catalog_to_a_comparison(lab, grasps, tm
     recipe.write_text(
         f"plugins: {lab}\nmodel: {{path: {saved_model(tmp_path)}}}\nmixture: grasps_train\n"
         f"data: {{catalog: [{grasps}]}}\nbatch: {{per_device: 1, accumulate: 1}}\n"
-        f"run: {{dir: {tmp_path / 'sft'}, max_steps: 3}}\nwatch: {{validation: {{mixture: grasps_val, samples: 2, max_new_tokens: 4}}}}\n"
+        f"run: {{dir: {tmp_path / 'sft'}, max_steps: 3}}\n"
+        "watch: {validation: {mixture: grasps_val, samples: 2, max_new_tokens: 4}}\n"
     )
     done("train", recipe, "--gpus", "0", "--processes", "2")
     validated = json.loads((tmp_path / "sft" / "validation.jsonl").read_text().splitlines()[-1])
