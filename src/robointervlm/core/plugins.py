@@ -113,6 +113,19 @@ def entry_point_object(point: EntryPoint) -> Any:
         ) from error
 
 
+def source() -> str:
+    """The code of every plugin and of the packages that name tasks, as far as it is loaded: all that theirs may do."""
+    named = [plugin.module.__name__ for plugin in loaded()]
+    named += [point.module for point in of_entry_points("robointervlm.tasks")]
+    packages = {name.partition(".")[0] for name in named}
+    files = {
+        str(module.__file__)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in packages and str(getattr(module, "__file__", None)).endswith(".py")
+    }
+    return "\0".join(Path(file).read_text(encoding="utf-8") for file in sorted(files))
+
+
 def in_words(point: EntryPoint) -> str:
     """An entry point and the package it is of, for a message."""
     package = f" of the package {point.dist.name}" if point.dist is not None else ""

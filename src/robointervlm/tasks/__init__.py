@@ -36,10 +36,14 @@ def _all_tasks(given: tuple[plugins.Plugin, ...]) -> dict[str, Task]:
     return found
 
 
-def _places(given: tuple[plugins.Plugin, ...]) -> Iterator[tuple[str, Iterable[Task]]]:
-    """Where tasks are defined, and those that are."""
+def _ours() -> Iterator[tuple[str, Iterable[Task]]]:
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         yield f"{module}.py", getattr(importlib.import_module(f"{__name__}.{module}"), "TASKS", ())
+
+
+def _places(given: tuple[plugins.Plugin, ...]) -> Iterator[tuple[str, Iterable[Task]]]:
+    """Where tasks are defined, and those that are."""
+    yield from _ours()
     for plugin in given:
         place = f"the plugin {plugin.name}"
         yield place, _tasks_in(getattr(plugin.module, "TASKS", ()), place)
@@ -68,6 +72,11 @@ def task_named(name: str) -> Task:
         near = ", ".join(difflib.get_close_matches(name, tasks, n=3)) or ", ".join(tasks)
         raise RecipeError(f"task '{name}' is not known; nearest: {near}.")
     return tasks[name]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a task comes with this package, and not from a plugin."""
+    return any(task.name == name for _, tasks in _ours() for task in tasks)
 
 
 def task_for_stem(stem: str) -> Task:

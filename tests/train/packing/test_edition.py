@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from robointervlm.data.spec import Catalog
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.qwen2_5_vl.encoder import read_encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
-from robointervlm.tasks import task_named
 from robointervlm.train.data.dataset import Feed
 from robointervlm.train.packing import lengths
 from robointervlm.train.packing.lengths import EDITION, Measurer
@@ -55,15 +52,16 @@ def test_what_is_made_of_a_record_changes_only_with_the_edition(tmp_path):
     assert digest.hexdigest()[:32] == MADE[EDITION]
 
 
-class Elsewhere(type(task_named("current_box"))):
-    """A task as somebody's own package has it."""
-
-
-def test_a_task_of_another_package_is_known_by_its_source(monkeypatch):
+def test_a_task_of_a_plugin_is_known_by_the_source_of_the_plugin(tmp_path, monkeypatch):
+    file = tmp_path / "deep_lab.py"
+    file.write_text(
+        "from robointervlm.tasks.numbers import number_task\n"
+        "TASKS = (number_task('depth_of_deep_lab', unit='mm', penalty=9.0),)\n"
+    )
     assert lengths._own_source("current_box") == ""
-    monkeypatch.setattr(lengths, "task_named", lambda _name: Elsewhere.__new__(Elsewhere))
-    assert "class Elsewhere" in lengths._own_source("mine")
-    assert lengths._own_source("mine") == Path(str(sys.modules[__name__].__file__)).read_text()
+    monkeypatch.setenv("ROBOINTER_PLUGINS", str(file))
+    assert lengths._own_source("current_box") == ""
+    assert lengths._own_source("depth_of_deep_lab") == file.read_text()
 
 
 @pytest.mark.parametrize("edition", [2, 3])

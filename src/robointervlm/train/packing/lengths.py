@@ -10,13 +10,11 @@ work which was interrupted goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import logging
 import multiprocessing
 import os
 import struct
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ import tokenizers
 import transformers
 from numpy.typing import NDArray
 
+from robointervlm.core import plugins
 from robointervlm.core.coordinates import ImageSize, Point
 from robointervlm.core.errors import RoboInterError
 from robointervlm.core.sample import ImageRef, Sample, Turn
@@ -36,7 +35,7 @@ from robointervlm.data.records import Annotations
 from robointervlm.models.qwen2_5_vl.encoder import Encoded, Encoder
 from robointervlm.models.qwen2_5_vl.images import Grid
 from robointervlm.models.qwen2_5_vl.packed import shareable
-from robointervlm.tasks import task_named
+from robointervlm.tasks import is_ours
 from robointervlm.train.data.augment import MARGIN, moved_turns
 from robointervlm.train.data.dataset import Feed
 from robointervlm.train.data.too_long import NAMED, TooLong, judge
@@ -320,11 +319,8 @@ def _key(feed: Feed, annotations: Annotations) -> str:
 
 
 def _own_source(task: str) -> str:
-    """The source of a task that is not of this package, which no edition of ours tells apart; empty of one that is."""
-    kind = type(task_named(task))
-    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
-        return ""
-    return inspect.getsource(sys.modules[kind.__module__])
+    """The source of the plugins for a task of one, which no edition of ours tells apart; empty for one of ours."""
+    return "" if is_ours(task) else plugins.source()
 
 
 def _encoder_key(encoder: Encoder) -> str:
