@@ -47,11 +47,11 @@ from robointervlm.models.qwen2_5_vl.chat import Chat
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.images import PixelLimits
 from robointervlm.models.tiny import tiny_tokenizer
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.data.image_cache import PixelCache
 from robointervlm.train.packing.lengths import lengths_of
 from robointervlm.train.packing.plan import Group, rows_of
-from robointervlm.train.packing.sequences import PackedFeed
+from robointervlm.train.packing.sequences import PackedDataset
 from robointervlm.train.recipe import AugmentSection, BatchSection
 
 WORDS = "The robot arm has moved the red cup to the left of the table and now holds the blue bowl over the drawer. "
@@ -106,12 +106,12 @@ def processor_of(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
     return Qwen2_5_VLProcessor(image_processor, tokenizer, Qwen2VLVideoProcessor(), tokenizer.chat_template)
 
 
-def feed_of(mixture: Mixture, tokenizer: PreTrainedTokenizerFast) -> Feed:
+def feed_of(mixture: Mixture, tokenizer: PreTrainedTokenizerFast) -> TrainingDataset:
     config = Qwen2_5_VLConfig(
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"), text_config={"vocab_size": 151936}
     )
     encoder = Encoder(config, Chat(tokenizer), PixelLimits(), CoordinateFormat.RESIZED)
-    return Feed(mixture, encoder, AugmentSection(), seed=0, max_tokens=8192)
+    return TrainingDataset(mixture, encoder, AugmentSection(), seed=0, max_tokens=8192)
 
 
 def save_pictures(folder: Path, count: int, width: int, height: int) -> list[str]:
@@ -197,7 +197,7 @@ def compare(kind: Kind, folder: Path, processor: Qwen2_5_VLProcessor, samples: i
     rows = [
         (Group(0, tuple(range(first, first + kind.questions))),) for first in range(0, len(entries), kind.questions)
     ]
-    for title, load in (("packed", PackedFeed(feed, stamps)), ("packed, kept pixels", PackedFeed(kept, stamps))):
+    for title, load in (("packed", PackedDataset(feed, stamps)), ("packed, kept pixels", PackedDataset(kept, stamps))):
         ways[title] = load, rows
         ways[f"{title}, normalised"] = (lambda row, load=load: load(row).batch.patches_PC), rows
     rates = timed(ways, len(entries), rounds)
@@ -277,7 +277,7 @@ def begun(datasets: list[DatasetSpec], processor_folder: Path | None) -> dict[st
         mixture.order(0), 0, lengths, most=batch.max_questions_per_image, max_tokens=batch.max_tokens
     ).longest_first(lengths, (batch.accumulate, 0))
     planned = time.perf_counter() - started
-    first = PackedFeed(feed, stamps)(rows[0])
+    first = PackedDataset(feed, stamps)(rows[0])
     found = {
         "records": len(mixture),
         "rows": len(rows),

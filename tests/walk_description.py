@@ -85,7 +85,7 @@ class World:
         with zipfile.ZipFile(parts / "rh20t.zip", "w") as archive:
             archive.write(self.data / "image" / "0.png", "rh20t/0.png")
         self.val.mkdir()
-        for kind in TYPES:
+        for kind in (*TYPES, "contact_point"):
             name = next(each for each in trained if Catalog()[each].task == kind)
             records = json.loads(Catalog()[name].candidates(self.data)[0].read_text())[:3]
             (self.val / f"{kind}.json").write_text(json.dumps(records))
@@ -219,7 +219,7 @@ def evaluation(world: World) -> Iterator[Row]:
         source = {
             "bbox": "current_box",
             "traj": "traj_wo_init_pos",
-            "point": "final_box",
+            "point": "contact_point",
             "qa": "choice/task_planning",
         }[kind]
         yield Row(

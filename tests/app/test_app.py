@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
-from robointervlm.app.ask import FREE, Trial, questions
-from robointervlm.app.browse import Shelf, Wanted, chosen_predictions
+from robointervlm.app.ask import FREE, ModelDemo, questions
+from robointervlm.app.browse import RunBrowser, Wanted, chosen_predictions
 from robointervlm.cli.app import TOKEN_VARIABLE, check_host, matches, read_token
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, RecipeError
@@ -98,7 +98,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
 
 @pytest.fixture
 def trial(benchmark):
-    return Trial("scripted", load_model({"path": str(benchmark.model)}), Decoding())
+    return ModelDemo("scripted", load_model({"path": str(benchmark.model)}), Decoding())
 
 
 def test_an_answer_is_drawn_read_and_shown_as_it_was_written(trial, benchmark):
@@ -140,7 +140,7 @@ def test_tasks_with_a_question_of_their_own_come_first():
 
 
 def test_runs_are_found_below_a_folder_and_narrowed(runs):
-    shelf = Shelf(runs)
+    shelf = RunBrowser(runs)
     assert shelf.sources == ("run eval/boxes",)
     filters = shelf.filters("run eval/boxes")
     assert filters.datasets == ("all", "current_box")
@@ -163,7 +163,7 @@ def test_a_run_shows_its_worst_predictions_first(runs):
 
 
 def test_pages_hold_twelve_and_a_number_beyond_them_is_the_last(runs):
-    shelf = Shelf(runs)
+    shelf = RunBrowser(runs)
     first, last = shelf.page("run eval/boxes", Wanted()), shelf.page("run eval/boxes", Wanted(page=9))
     assert (first.number, first.pages, first.summary) == (1, 2, "1-12 of 15 predictions")
     assert (last.number, last.summary) == (2, "13-15 of 15 predictions")
@@ -176,7 +176,7 @@ def test_pages_hold_twelve_and_a_number_beyond_them_is_the_last(runs):
 def test_only_datasets_that_are_there_are_offered(benchmark, catalog):
     from robointervlm.data.spec import Catalog  # noqa: PLC0415
 
-    shelf = Shelf(root=benchmark.file.parent, catalog=Catalog(catalog))
+    shelf = RunBrowser(root=benchmark.file.parent, catalog=Catalog(catalog))
     assert shelf.sources == ("dataset own_boxes",)
     page = shelf.page("dataset own_boxes", Wanted(page=2))
     assert page.summary == "13-15 of 15 samples"
@@ -186,12 +186,12 @@ def test_only_datasets_that_are_there_are_offered(benchmark, catalog):
 
 def test_a_source_that_was_not_found_at_the_start_is_not_opened(runs):
     with pytest.raises(RecipeError, match="is not one of the runs"):
-        Shelf(runs).page("run ../../etc", Wanted())
+        RunBrowser(runs).page("run ../../etc", Wanted())
 
 
 def test_a_folder_of_runs_that_is_not_there_is_said(tmp_path):
     with pytest.raises(DataError, match="is no folder"):
-        Shelf(tmp_path / "none")
+        RunBrowser(tmp_path / "none")
 
 
 @pytest.mark.slow

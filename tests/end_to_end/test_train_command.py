@@ -13,7 +13,7 @@ from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.chat import IGNORED
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.recipe import AugmentSection
 from tiny_models import box_dataset, losses, shared_data, shared_model, train_arguments
 
@@ -187,7 +187,7 @@ def test_the_demo_sets_train_and_their_answers_are_what_is_learned(said, tiny_fo
 def test_what_is_learned_of_the_demo_sets_are_their_answers(demo_catalog, name):
     encoder = shared_model().encoder
     mixture = Mixture([name], catalog=Catalog(demo_catalog))
-    feed = Feed(mixture, encoder, AugmentSection(), 0, 100_000)
+    feed = TrainingDataset(mixture, encoder, AugmentSection(), 0, 100_000)
     learned = []
     for index in range(3 if name == "qwen" else 1):
         encoded = feed.example(index)[2]

@@ -3,12 +3,12 @@
 import numpy as np
 
 from robointervlm.episodes.sim.camera import look_at
-from robointervlm.episodes.sim.scene import Look, Scene, Thing
+from robointervlm.episodes.sim.scene import ImageInputs, Scene, Thing
 from robointervlm.episodes.sim.stage import Stage
 
 # Level with the things, 1.1 m in front of x = 0.5, so that one metre is 100 pixels at x = 0.6.
 CAMERA = look_at(np.array([1.6, 0.0, 0.3]), np.array([0.5, 0.0, 0.3]), focal=100.0, size=(200, 100))
-LOOK = Look(
+LOOK = ImageInputs(
     table=(0.6, 0.5, 0.4),
     table_second=(0.5, 0.4, 0.3),
     pattern="plain",

@@ -93,14 +93,14 @@ def undeletable(name: str) -> None:
 
 def _worker(argument: str, what: Callable[[], None]) -> None:
     """Loading goes wrong at the first micro-batch that holds the sample of this number."""
-    real = feed.Feed.__call__
+    real = feed.TrainingDataset.__call__
 
-    def call(self: feed.Feed, wanted: Any) -> feed.MicroBatch:
+    def call(self: feed.TrainingDataset, wanted: Any) -> feed.MicroBatch:
         if any(index == int(argument) for _, index in wanted):
             what()
         return real(self, wanted)
 
-    feed.Feed.__call__ = call  # type: ignore[method-assign]
+    feed.TrainingDataset.__call__ = call  # type: ignore[method-assign]
 
 
 def worker_killed(argument: str) -> None:

@@ -1,4 +1,4 @@
-"""A leashed child is the command itself, and is gone when its parent is."""
+"""A dying_with_parent child is the command itself, and is gone when its parent is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from robointervlm.launch import die_with_parent as leash
-from robointervlm.launch.die_with_parent import leashed
+from robointervlm.launch.die_with_parent import dying_with_parent
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 
 PARENT = """
 import subprocess, sys, time
-from robointervlm.launch.die_with_parent import leashed
-child = subprocess.Popen(leashed([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]),
-                         process_group=0)
+from robointervlm.launch.die_with_parent import dying_with_parent
+command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+child = subprocess.Popen(dying_with_parent(command), process_group=0)
 print(child.pid, flush=True)
 time.sleep(60)
 """
@@ -51,7 +51,7 @@ def test_a_child_ends_when_its_parent_is_killed():
 def test_the_command_has_its_arguments_its_environment_and_its_exit_code():
     code = "import os, sys; print(*sys.argv[1:], os.environ['HERE'], os.getppid()); sys.exit(7)"
     done = subprocess.run(
-        leashed([sys.executable, "-c", code, "-I", "a b"]),
+        dying_with_parent([sys.executable, "-c", code, "-I", "a b"]),
         env={**os.environ, "HERE": "there"},
         capture_output=True,
         text=True,
@@ -61,7 +61,7 @@ def test_the_command_has_its_arguments_its_environment_and_its_exit_code():
 
 
 def test_a_command_that_is_not_there_ends_as_in_a_shell():
-    done = subprocess.run(leashed(["no-such-program"]), capture_output=True, text=True, check=False)
+    done = subprocess.run(dying_with_parent(["no-such-program"]), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (127, "no-such-program: No such file or directory\n")
 
 

@@ -14,19 +14,19 @@ from transformers import Qwen2VLImageProcessorPil as Qwen2VLProcessor
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.core.prompt import Message
-from robointervlm.models._shared.internvl import InternChat, InternEyes
-from robointervlm.models._shared.llava import LlavaEyes
-from robointervlm.models._shared.qwen import QwenEyes
+from robointervlm.models._shared.internvl import InternChat, InternImageEncoder
+from robointervlm.models._shared.llava import LlavaImageEncoder
+from robointervlm.models._shared.qwen import QwenImageEncoder
 from robointervlm.models.qwen2_5_vl.encoder import normalised
 from robointervlm.models.qwen2_5_vl.images import PixelLimits, patches
 from robointervlm.models.tiny import tiny_tokenizer
 from tiny_families import INTERNVL_TEMPLATE
 from tiny_models import TEXTS, noise
 
-QWEN2 = QwenEyes(Qwen2VLProcessor(size={"shortest_edge": 3136, "longest_edge": 12845056}))
-QWEN3 = QwenEyes(Qwen2VLProcessor(size={"shortest_edge": 65536, "longest_edge": 16777216}, patch_size=16))
-INTERN = InternEyes(GotOcr2ImageProcessorPil(size={"height": 448, "width": 448}, crop_to_patches=True), 256)
-LLAVA = LlavaEyes(LlavaOnevisionImageProcessorPil(), LlavaOnevisionConfig())
+QWEN2 = QwenImageEncoder(Qwen2VLProcessor(size={"shortest_edge": 3136, "longest_edge": 12845056}))
+QWEN3 = QwenImageEncoder(Qwen2VLProcessor(size={"shortest_edge": 65536, "longest_edge": 16777216}, patch_size=16))
+INTERN = InternImageEncoder(GotOcr2ImageProcessorPil(size={"height": 448, "width": 448}, crop_to_patches=True), 256)
+LLAVA = LlavaImageEncoder(LlavaOnevisionImageProcessorPil(), LlavaOnevisionConfig())
 MEAN, STD = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
 
 

@@ -15,7 +15,7 @@ from transformers.core_model_loading import rename_source_key
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ModelError
-from robointervlm.models._shared.llava import LlavaEyes, _config, _processor
+from robointervlm.models._shared.llava import LlavaImageEncoder, _config, _processor
 from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 
 # 36 canvases of 1 to 6 tiles of 384 pixels each way.
@@ -227,7 +227,7 @@ def test_both_layouts_are_the_same_network(converted, original):
 def test_the_published_canvases_are_those_that_both_layouts_look_at(converted, original, width, height, tokens):
     for network in (converted, original):
         processor = _processor({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, network.config)
-        eyes = LlavaEyes(processor, network.config)
+        eyes = LlavaImageEncoder(processor, network.config)
         assert sorted(map(list, network.config.image_grid_pinpoints)) == PINPOINTS
         assert eyes.tokens(ImageSize(width, height), alone=True) == tokens
 

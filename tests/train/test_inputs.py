@@ -149,13 +149,13 @@ def test_a_finished_run_is_not_that_of_another_annotation_file(there):
 
 def test_another_version_that_writes_a_record_otherwise_is_refused(there, monkeypatch):
     folder, recipe = there
-    real = inputs.Feed.messages
+    real = inputs.TrainingDataset.messages
 
     def messages(self, sample, turns, size):
         *before, last = real(self, sample, turns, size)
         return (*before, replace(last, text=last.text + " "))
 
-    monkeypatch.setattr(inputs.Feed, "messages", messages)
+    monkeypatch.setattr(inputs.TrainingDataset, "messages", messages)
     before = files(folder / "run")
     with pytest.raises(RecipeError, match=r"sample s0 of dataset 'boxes' is other tokens .* another version"):
         train(recipe)

@@ -13,7 +13,7 @@ from robointervlm.app.own_question import blanks, own_question
 from robointervlm.core.answer import Answer, Unparsed
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Decoding
-from robointervlm.evaluate.infer import ask, at_hand
+from robointervlm.evaluate.infer import ask, image_question
 from robointervlm.models.model import Model
 from robointervlm.report.fragments import figure
 from robointervlm.report.overlay import in_words
@@ -30,7 +30,7 @@ class Shown(NamedTuple):
     text: str
 
 
-class Trial:
+class ModelDemo:
     """A model that visitors may ask; `name` is what they know it by."""
 
     def __init__(self, name: str, model: Model, decoding: Decoding) -> None:
@@ -46,7 +46,7 @@ class Trial:
             raise RecipeError("Write a question first.")
         if missing := blanks(question):
             raise RecipeError(f"Fill in {', '.join(missing)} in the question first.")
-        asked = at_hand(question, pictures, task=None if task == FREE else task)
+        asked = image_question(question, pictures, task=None if task == FREE else task)
         began = time.monotonic()
         said = ask(self._model, asked, self._decoding)
         answer = None if isinstance(said.answer, Unparsed) else said.answer

@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
     page: int = 1
 
 
-class Shelf:
+class RunBrowser:
     """What there is to browse: scored runs below one folder, and catalogued datasets that lie below another.
 
     Both are found when it is made. `sources` are their names, as `run …` and `dataset …`.

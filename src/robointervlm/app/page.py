@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from robointervlm.app.ask import FREE, Trial, questions
-from robointervlm.app.browse import ALL, ORDERS, Shelf, Wanted
+from robointervlm.app.ask import FREE, ModelDemo, questions
+from robointervlm.app.browse import ALL, ORDERS, RunBrowser, Wanted
 from robointervlm.core.errors import RecipeError, RoboInterError
 from robointervlm.report.fragments import style_sheet
 
@@ -36,7 +36,7 @@ _KEY = (
 _EMPTY = '<p class="empty">The answer will be drawn on your picture here.</p>'
 
 
-def make_page(trial: Trial | None, shelf: Shelf) -> gr.Blocks:
+def make_page(trial: ModelDemo | None, shelf: RunBrowser) -> gr.Blocks:
     """The page: a tab to try a model, if there is one, and a tab to browse, if there is something to browse."""
     with gr.Blocks(title="RoboInterVLM", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown(
@@ -82,7 +82,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, allowed: Callable[[str, str]
         ) from None
 
 
-def _trying(trial: Trial) -> None:
+def _trying(trial: ModelDemo) -> None:
     wordings = questions()
     first = next(task for task, wording in wordings.items() if wording)
     with gr.Row():
@@ -120,7 +120,7 @@ def _trying(trial: Trial) -> None:
         )
 
 
-def _browsing(shelf: Shelf, page: gr.Blocks) -> None:
+def _browsing(shelf: RunBrowser, page: gr.Blocks) -> None:
     source_name = shelf.sources[0]
     filters = _said(lambda: shelf.filters(source_name))
     with gr.Row():

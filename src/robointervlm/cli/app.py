@@ -29,11 +29,11 @@ def app(  # noqa: PLR0913 - one per flag
     runs: Annotated[Path | None, typer.Option(help="A folder with scored runs in it, to browse.")] = None,
     data: Annotated[Path | None, typer.Option(help="The folder of your datasets, to browse those it holds.")] = None,
     catalog: Catalogs = None,
-    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    family: Annotated[str | None, typer.Option(help="Model family; detected from config.json if not given.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens to generate.")] = 512,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Keys of the model section: device=cpu.")] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; any but loopback needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
     token_file: Annotated[
         Path | None, typer.Option(help=f"A file with the token that visitors give; or set ${TOKEN_VARIABLE}.")
     ] = None,
@@ -55,16 +55,16 @@ def app(  # noqa: PLR0913 - one per flag
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio  # noqa: F401 - its absence is said before a model is loaded
 
-    from robointervlm.app.ask import Trial
-    from robointervlm.app.browse import Shelf
+    from robointervlm.app.ask import ModelDemo
+    from robointervlm.app.browse import RunBrowser
     from robointervlm.app.page import make_page, serve
     from robointervlm.data.spec import Catalog
     from robointervlm.models.model import load_model
 
-    shelf = Shelf(runs, data, Catalog(*(catalog or ())))
+    shelf = RunBrowser(runs, data, Catalog(*(catalog or ())))
     trial = None
     if model is not None:
-        trial = Trial(model, load_model(model_section(model, family, setting)), Decoding(max_new_tokens))
+        trial = ModelDemo(model, load_model(model_section(model, family, setting)), Decoding(max_new_tokens))
     serve(make_page(trial, shelf), host=host, port=port, allowed=None if token is None else matches(token))
 
 

@@ -34,7 +34,7 @@ def upcycle(  # noqa: PLR0913 - one per option
     dense_layer: Annotated[list[int] | None, typer.Option(help="A layer, from 0, without experts; repeatable.")] = None,
     normalise: Annotated[bool, typer.Option(help="Make the weights of a token's experts add up to 1.")] = True,
     balance: Annotated[float, typer.Option(help="Coefficient of the load-balancing loss in training.", min=0)] = 0.001,
-    seed: Annotated[int, typer.Option(help="Of the experts' random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the experts' weights.")] = 0,
 ) -> None:
     """Put a mixture of experts beside the MLPs of a dense Qwen2.5-VL; it answers exactly as before until it is trained.
 

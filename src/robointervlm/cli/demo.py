@@ -54,14 +54,14 @@ class DemoSettings:
 
 
 def demo(  # noqa: PLR0913 - one per flag
-    folder: Annotated[Path, typer.Option("--dir", help="Everything is written here.")] = Path("runs/demo"),
+    folder: Annotated[Path, typer.Option("--dir", help="The output folder.")] = Path("runs/demo"),
     *,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the training.", min=0)] = 0,
-    episodes: Annotated[int, typer.Option(help="Simulated episodes to learn from.", min=1)] = 1000,
-    held_out: Annotated[int, typer.Option(help="Simulated episodes to be asked about.", min=1)] = 150,
-    steps: Annotated[int, typer.Option(help="Training steps of about 32 questions.", min=1)] = 1300,
+    seed: Annotated[int, typer.Option(help="Random seed of the episodes and of the training.", min=0)] = 0,
+    episodes: Annotated[int, typer.Option(help="Number of simulated training episodes.", min=1)] = 1000,
+    held_out: Annotated[int, typer.Option(help="Number of simulated held-out episodes.", min=1)] = 150,
+    steps: Annotated[int, typer.Option(help="Number of training steps, of about 32 samples each.", min=1)] = 1300,
     processes: Annotated[
-        int | None, typer.Option(help="Training processes; by default two if there are two cores.")
+        int | None, typer.Option(help="Number of training processes; default: two if there are two cores.")
     ] = None,
 ) -> int:
     """Watch a small model learn what a robot needs to know, on simulated episodes; about 6 minutes on two cores.

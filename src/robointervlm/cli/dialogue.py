@@ -15,7 +15,7 @@ from robointervlm.app.own_question import complete_question, own_question
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError, RoboInterError
 from robointervlm.core.prompt import Decoding
-from robointervlm.evaluate.infer import Said, ask, at_hand
+from robointervlm.evaluate.infer import Said, ask, image_question
 from robointervlm.models.model import Model
 from robointervlm.report.overlay import in_words, save_overlay
 from robointervlm.tasks import all_tasks, task_named
@@ -58,7 +58,7 @@ class Dialogue:
         return self._commands[name](rest.strip())
 
     def _ask(self, question: str) -> str:
-        said = ask(self.model, at_hand(question, self._pictures, task=self._task), self._decoding)
+        said = ask(self.model, image_question(question, self._pictures, task=self._task), self._decoding)
         self._last = said
         if said.answer is None:
             return said.text
@@ -78,7 +78,7 @@ class Dialogue:
         except ValueError as error:
             raise RecipeError(f"/image {written}: {error}.") from None
         if files:
-            at_hand("", files)
+            image_question("", files)
             self._pictures = files
         return ", ".join(map(str, self._pictures)) or "no picture; /image FILE… sets them."
 

@@ -35,10 +35,12 @@ def packing(  # noqa: PLR0913 - one per option
     *,
     data: Annotated[str, typer.Option(help="A dataset's name, several with commas, or an annotation file.")],
     samples: Annotated[int, typer.Option(help="How many of its first samples make the row.", min=2)] = 8,
-    task: Annotated[str, typer.Option(help="What the questions of an annotation file ask for.")] = "chat",
-    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Data root; ROBOINTER_DATA by default.")] = None,
-    catalog: Annotated[list[Path] | None, typer.Option(help="More dataset entries.")] = None,
+    task: Annotated[str, typer.Option(help="The task of the annotation file's samples.")] = "chat",
+    image_dir: Annotated[
+        Path | None, typer.Option(help="The folder that the file's image paths are relative to.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Data root; $ROBOINTER_DATA by default.")] = None,
+    catalog: Annotated[list[Path] | None, typer.Option(help="A catalog of your own; repeatable.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; float32 tells most.")] = "float32",
 ) -> None:
@@ -84,10 +86,10 @@ def _mixture(data: str, *, task: str, image_dir: Path | None, root: Path | None,
 def _encoded(model: Qwen25VL, mixture: Mixture, samples: int) -> list[tuple[Any, Encoded]]:
     """The first samples that can be read, each with what its pictures hold."""
     from robointervlm.data import images
-    from robointervlm.train.data.dataset import Feed
+    from robointervlm.train.data.dataset import TrainingDataset
     from robointervlm.train.recipe import AugmentSection
 
-    feed = Feed(mixture, model.encoder, AugmentSection(), seed=0, max_tokens=1 << 30)
+    feed = TrainingDataset(mixture, model.encoder, AugmentSection(), seed=0, max_tokens=1 << 30)
     found: list[tuple[Any, Encoded]] = []
     last: RoboInterError | None = None
     for index in range(len(mixture)):

@@ -35,39 +35,44 @@ def predict(  # noqa: PLR0913 - one per flag
         str | None, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")
     ] = None,
     model_name: Annotated[
-        str | None, typer.Option(help="What reports call it; the name of its run or folder if not given.")
+        str | None, typer.Option(help="The model's name in reports; by default that of its run or folder.")
     ] = None,
-    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
+    family: Annotated[str | None, typer.Option(help="Model family; detected from config.json if not given.")] = None,
     data: Annotated[
         str | None, typer.Option(help="An annotation file, catalogued names such as a,b%30,sim_*_val, or all.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What the questions of an annotation file ask for.")] = None,
-    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
-    coordinates: Annotated[str | None, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task of the annotation file's samples.")] = None,
+    image_dir: Annotated[
+        Path | None, typer.Option(help="The folder that the file's image paths are relative to.")
+    ] = None,
+    coordinates: Annotated[
+        str | None, typer.Option(help="Coordinate format of the file: pixel, unit, per_mille or resized.")
+    ] = None,
     follow_links: Annotated[
-        bool | None, typer.Option("--follow-links", help="Read pictures behind links that lead out of their folder.")
+        bool | None, typer.Option("--follow-links", help="Follow symbolic links that lead out of the image folder.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; everything is written there.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="How many questions are asked at once.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; all output is written there.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(help="Instead: as many at once as make so many tokens, the longest first.")
+        int | None,
+        typer.Option(help="Token budget per batch (prompt padding + max_new_tokens), instead of --batch-size."),
     ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
-    style: Annotated[
-        str | None, typer.Option(help="How a question is put: default, qwen_grounding, robobrain …")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Maximum number of tokens to generate.")] = None,
+    style: Annotated[str | None, typer.Option(help="Prompt style: default, qwen_grounding, robobrain …")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
     max_error_rate: Annotated[
-        float | None, typer.Option(help="The share of failed questions above which the exit code is 4.")
+        float | None, typer.Option(help="Maximum share of failed questions; above it the exit code is 4.")
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(help="K/N: only the K-th of N shares; `robointer score` merges them when all are done."),
+        typer.Option(help="K/N: answer only shard K of N; `robointer score` merges the shards when all are done."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="So many processes share the questions.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of worker processes; the questions are divided among them.")
+    ] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(help="They run on the Ray cluster at this address; `local` starts one, `auto` finds one."),
+        typer.Option(help="Run the workers on the Ray cluster at this address; `local` starts one, `auto` finds one."),
     ] = None,
 ) -> None:
     """Ask a model every question of a dataset, then score the answers and write the report.
@@ -137,16 +142,19 @@ def score(  # noqa: PLR0913 - one per flag
         str | None, typer.Option(help="For a file: a task, or box, traj, point, choice, decide, text, planning.")
     ] = None,
     coordinates: Annotated[
-        str | None, typer.Option(help="For a file: what its predictions are in: pixel, unit, per_mille or resized.")
+        str | None,
+        typer.Option(help="For a file: coordinate format of its predictions: pixel, unit, per_mille or resized."),
     ] = None,
     gt_coordinates: Annotated[
-        str | None, typer.Option("--gt-coordinates", help="What its references are in; default: the same.")
+        str | None, typer.Option("--gt-coordinates", help="Coordinate format of its references; default: the same.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="For a file: the run folder to write.")] = None,
     image_size: Annotated[
         str | None, typer.Option(help="WxH of pictures whose record does not say; or `published`, the guess by the id.")
     ] = None,
-    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
+    image_dir: Annotated[
+        Path | None, typer.Option(help="The folder that the file's image paths are relative to.")
+    ] = None,
     resize_limits: Annotated[
         str | None, typer.Option(help="MIN,MAX pixels of the processor, for resized without new_w and new_h.")
     ] = None,
@@ -221,14 +229,14 @@ def _score_folders(folders: list[Path], flags: list[str]) -> None:
 def report(  # noqa: PLR0913 - one per flag
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that were scored.")],
     *,
-    examples: Annotated[int, typer.Option(min=0, help="How many worst, best and random samples a task shows.")] = 6,
+    examples: Annotated[int, typer.Option(min=0, help="Number of worst, best and random samples per task.")] = 6,
     table: Annotated[
         TableName | None,
         typer.Option(help="Print the paper's table with these runs in it: 3 is manipulation, 2 is third-party."),
     ] = None,
-    layout: Annotated[Format, typer.Option("--format", help="Of that table.")] = "md",
+    layout: Annotated[Format, typer.Option("--format", help="The format of that table.")] = "md",
     out: Annotated[Path | None, typer.Option(help="Write that table into this file instead.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Put runs into it that were not asked alike.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also take runs whose questions or protocol differ.")] = False,
 ) -> None:
     """Write report.md, report.html and the logs of scored runs; with --table, the benchmark table instead.
 

@@ -32,15 +32,19 @@ def lmms_eval(  # noqa: PLR0913 - one per flag
     model_coordinates: Annotated[
         str, typer.Option(help="What the model that is going to be asked writes: resized, per_mille, unit or pixel.")
     ],
-    task: Annotated[str | None, typer.Option(help="What the questions of an annotation file ask for.")] = None,
-    image_dir: Annotated[Path | None, typer.Option(help="The folder the file's picture paths start in.")] = None,
-    coordinates: Annotated[str, typer.Option(help="pixel, unit, per_mille or resized: the file's.")] = "pixel",
+    task: Annotated[str | None, typer.Option(help="The task of the annotation file's samples.")] = None,
+    image_dir: Annotated[
+        Path | None, typer.Option(help="The folder that the file's image paths are relative to.")
+    ] = None,
+    coordinates: Annotated[
+        str, typer.Option(help="Coordinate format of the file: pixel, unit, per_mille or resized.")
+    ] = "pixel",
     root: Annotated[Path | None, typer.Option(help="The folder that catalogued paths start in.")] = None,
     catalog: Annotated[list[Path] | None, typer.Option(help="A catalog of your own; repeatable.")] = None,
-    style: Annotated[str, typer.Option(help="How a question is put: default, qwen_grounding, robobrain …")] = "default",
+    style: Annotated[str, typer.Option(help="Prompt style: default, qwen_grounding, robobrain …")] = "default",
     min_pixels: Annotated[int, typer.Option(help="For resized: the processor's limit.", min=1)] = MIN_PIXELS,
     max_pixels: Annotated[int, typer.Option(help="For resized: the processor's limit.", min=1)] = MAX_PIXELS,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many questions.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Export only the first N samples.", min=1)] = None,
 ) -> None:
     """Write questions as a task folder for lmms-eval, scored there by the rules of `robointer score`.
 

@@ -18,20 +18,20 @@ def infer(  # noqa: PLR0913 - one per flag
     *,
     model: Annotated[str, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")],
     prompt: Annotated[
-        str | None, typer.Option(help="The question; <image> marks where a picture stands, else they are first.")
+        str | None, typer.Option(help="The prompt; <image> marks where an image stands, by default images come first.")
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE…", help="One or more pictures, in order; …/EPISODE#N is a frame of LMDB."),
+        typer.Option(metavar="FILE…", help="One or more images, in order; …/EPISODE#N is a frame of LMDB."),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="How to load it; found from its config.json if not given.")] = None,
+    family: Annotated[str | None, typer.Option(help="Model family; detected from config.json if not given.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="Read the answer as this task's, in pixels; without --prompt, ask its question.")
+        str | None, typer.Option(help="Parse the answer as this task's, in pixels; without --prompt, ask its question.")
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option("--overlay", "--out", help="Draw that answer over the first picture, into this PNG.")
+        Path | None, typer.Option("--overlay", "--out", help="Draw the answer over the first image, into this PNG.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens to generate.")] = 512,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Keys of the model section: device=cpu.")] = None,
 ) -> None:
     """Ask a model about your own pictures: one question, or without --prompt and --task one after another.
@@ -82,10 +82,10 @@ def _own_question(task: str | None, pictures: list[Path]) -> str:
 
 def _talk(section: dict[str, object], pictures: list[Path], decoding: Decoding, overlay: Path | None) -> None:
     from robointervlm.cli.dialogue import Dialogue, hold
-    from robointervlm.evaluate.infer import at_hand
+    from robointervlm.evaluate.infer import image_question
     from robointervlm.models.model import load_model
 
     if overlay is not None:
         raise RecipeError("--out is for one question, with --prompt or --task; in the dialogue it is /save FILE.png.")
-    at_hand("", pictures)  # a picture that cannot be opened is said before the model is loaded
+    image_question("", pictures)  # a picture that cannot be opened is said before the model is loaded
     hold(Dialogue(load_model(section), decoding, pictures))

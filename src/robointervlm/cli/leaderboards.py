@@ -27,7 +27,7 @@ def config(  # noqa: PLR0913 - one per flag
     base_url: Annotated[str, typer.Option(help="The endpoint's address up to /v1.")],
     data: Annotated[str, typer.Option(help="Datasets, separated by commas: POPE, OCRBench …, or NAME=CLASS.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    max_tokens: Annotated[int, typer.Option(help="The longest answer.", min=1)] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to generate.", min=1)] = 512,
 ) -> None:
     """Write the configuration with which VLMEvalKit asks a checkpoint that is served.
 

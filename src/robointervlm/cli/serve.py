@@ -17,7 +17,7 @@ def serve(  # noqa: PLR0913 - one per flag
     ],
     *,
     engine: Annotated[str, typer.Option(help="transformers, vllm, sglang; auto: what is installed.")] = "auto",
-    host: Annotated[str, typer.Option(help="Where to listen; others than this machine need a key.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     name: Annotated[str, typer.Option(help="The model's name at the endpoint (vllm, sglang).")] = "",
     dtype: Annotated[str, typer.Option(help="As the engine takes it: auto, float32, bfloat16.")] = "auto",

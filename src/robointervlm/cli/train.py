@@ -24,14 +24,26 @@ def train(  # noqa: PLR0913 - one per flag
         typer.Argument(help="section.key=value, such as optim.language_lr=1e-5.", metavar="[KEY=VALUE]…"),
     ] = None,
     *,
-    gpus: Annotated[int | None, typer.Option(help="Processes with one GPU each; 0 trains on the CPU.", min=0)] = None,
-    processes: Annotated[int | None, typer.Option(help="CPU processes; only without GPUs.", min=1)] = None,
-    nodes: Annotated[int | None, typer.Option(help="Machines; run the same command on each of them.", min=1)] = None,
-    node_rank: Annotated[int | None, typer.Option(help="Which of them this is, from 0.", min=0)] = None,
-    master: Annotated[str | None, typer.Option(help="HOST:PORT of machine 0.", metavar="HOST:PORT")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and what it takes.")] = False,
-    tflops: Annotated[float | None, typer.Option(help="--plan: speed of a GPU in use, for the time.", min=1e-6)] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="--plan: measure a step here, for the time.")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(help="Number of GPUs, one process each; 0 trains on the CPU.", min=0)
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of CPU processes; only without GPUs.", min=1)] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Number of machines (nodes); run the same command on each.", min=1)
+    ] = None,
+    node_rank: Annotated[int | None, typer.Option(help="The rank of this machine, from 0.", min=0)] = None,
+    master: Annotated[
+        str | None, typer.Option(help="HOST:PORT of node 0, the rendezvous.", metavar="HOST:PORT")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Dry run: print what would be trained, and the memory and time it takes.")
+    ] = False,
+    tflops: Annotated[
+        float | None, typer.Option(help="--plan: throughput of one GPU in TFLOP/s, to estimate the time.", min=1e-6)
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="--plan: time one step on this machine, to estimate the time.")
+    ] = False,
 ) -> int:
     """Fine-tune a model from a recipe.
 
@@ -91,10 +103,10 @@ def _refuse_missing_gpus(wanted: int) -> None:
 
 def _one_process(recipe: TrainRecipe) -> int:
     """Trains as one of the run's processes, or as the only one."""
-    from robointervlm.train.lost_rank import naming_lost_peers
+    from robointervlm.train.lost_rank import naming_lost_ranks
     from robointervlm.train.run import train as run_training
 
-    with naming_lost_peers():
+    with naming_lost_ranks():
         return ExitCode.COMPLETE if run_training(recipe) else ExitCode.STOPPED
 
 
@@ -109,11 +121,11 @@ def _say_if_alone_in_slurm(nodes: int | None) -> None:
 def tiny(
     folder: Annotated[Path, typer.Argument(help="Where the checkpoint is written.")],
     texts: Annotated[
-        list[str] | None, typer.Option("--texts-from", help="Datasets whose texts the tokenizer learns.")
+        list[str] | None, typer.Option("--texts-from", help="Datasets whose texts the tokenizer is trained on.")
     ] = None,
     *,
-    root: Annotated[Path | None, typer.Option(help="Data root; ROBOINTER_DATA by default.")] = None,
-    catalog: Annotated[list[Path] | None, typer.Option(help="More dataset entries.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Data root; $ROBOINTER_DATA by default.")] = None,
+    catalog: Annotated[list[Path] | None, typer.Option(help="A catalog of your own; repeatable.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
 ) -> None:
     """Make a small random Qwen2.5-VL with a small tokenizer: a stand-in for the real one, for dry runs and tests.

@@ -210,7 +210,7 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
 
 
 def _task_of(record: Mapping[str, object], task: Task) -> Task:
-    named = task.told_apart(record) if task.told_apart is not None else None
+    named = task.task_of_record(record) if task.task_of_record is not None else None
     return task if named is None else task_named(named)
 
 

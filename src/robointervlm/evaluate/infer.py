@@ -26,24 +26,26 @@ class Said(NamedTuple):
     picture: Picture | None
 
 
-class AtHand(NamedTuple):
+class ImageQuestion(NamedTuple):
     """A question that was checked: what is asked, and the task that its answer is read as."""
 
     prompt: Prompt
     reader: Task | None
 
 
-def at_hand(question: str, files: Sequence[Path], *, task: str | None = None) -> AtHand:
+def image_question(question: str, files: Sequence[Path], *, task: str | None = None) -> ImageQuestion:
     """The question with its pictures loaded; they stand where `<image>` is in it, or in front of it.
 
     Raises `RecipeError` for a task or a number of `<image>` that does not fit, and what a picture raises.
     """
     reader = task_named(task) if task is not None else None
     text = _with_markers(question, len(files))
-    return AtHand(Prompt((Message("user", text),), tuple(images.load(_reference(file)) for file in files)), reader)
+    return ImageQuestion(
+        Prompt((Message("user", text),), tuple(images.load(_reference(file)) for file in files)), reader
+    )
 
 
-def ask(model: Model, asked: AtHand, decoding: Decoding) -> Said:
+def ask(model: Model, asked: ImageQuestion, decoding: Decoding) -> Said:
     """The model's answer. Raises what the model raises."""
     [reply] = model.answer([asked.prompt], decoding)
     if isinstance(reply, Exception):
@@ -65,7 +67,7 @@ def ask_once(
     decoding: Decoding | None = None,
 ) -> Said:
     """The answer of the model that a recipe's `model` section describes, which is loaded once all else is checked."""
-    asked = at_hand(question, files, task=task)
+    asked = image_question(question, files, task=task)
     return ask(load_model(section), asked, decoding or Decoding())
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1
 
 
-def leashed(command: Sequence[str]) -> list[str]:
+def dying_with_parent(command: Sequence[str]) -> list[str]:
     """A command that runs this one and ends with the process, and the thread, that starts it."""
     # Without site and environment: nothing is imported but what stands above, and the command gets all of it.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.launch.cluster import Node
-from robointervlm.launch.die_with_parent import leashed
+from robointervlm.launch.die_with_parent import dying_with_parent
 from robointervlm.launch.node_link import NodeLink
 from robointervlm.runs.signals import StopFlag, noting_signals
 
@@ -38,7 +38,7 @@ def launch(processes: int, arguments: list[str], *, on_cpu: bool, node: Node | N
         # The processes share the cores, and waiting threads must not burn them.
         environment |= {"OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "true"}
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(_threads(processes))
-    command = leashed([sys.executable, "-m", "robointervlm.cli", *arguments])
+    command = dying_with_parent([sys.executable, "-m", "robointervlm.cli", *arguments])
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         link = stack.enter_context(NodeLink(node)) if several else None

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from robointervlm.core.errors import ExitCode, ModelError, RecipeError
-from robointervlm.launch.die_with_parent import leashed
+from robointervlm.launch.die_with_parent import dying_with_parent
 from robointervlm.runs.signals import noting_signals
 
 logger = logging.getLogger(__name__)
@@ -225,7 +225,7 @@ def serve(served: Served, engine: Engine, token: str, *, ready: Any = None) -> i
                 )
         # In a group of its own: its workers end with it, and a Ctrl-C reaches it once, through us.
         child = subprocess.Popen(  # noqa: S603 - as printed
-            leashed(command(served, engine)), env=environment(engine, token, os.environ, hub), process_group=0
+            dying_with_parent(command(served, engine)), env=environment(engine, token, os.environ, hub), process_group=0
         )
         stack.callback(_end, child)
         waiting = ready

@@ -20,7 +20,7 @@ from robointervlm.tasks.trajectory import TASKS as TRAJECTORIES
 
 
 def _plain(task: Task, name: str) -> Task:
-    return replace(task, name=name, stems=(), places_in_question=False, column="", told_apart=None)
+    return replace(task, name=name, stems=(), places_in_question=False, column="", task_of_record=None)
 
 
 TASKS = (

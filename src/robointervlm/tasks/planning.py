@@ -202,7 +202,7 @@ def _accuracy(name: Family, column: Column) -> Task:
         metrics=(Metric("Accuracy", "higher", measure, "share", worst=0.0),),
         max_new_tokens=256,
         column=column,
-        told_apart=_told_apart,
+        task_of_record=_told_apart,
     )
 
 
@@ -218,7 +218,7 @@ TASKS = (
         ),
         stems=("task_planning", "all_plan_VQA"),
         column="Planning BLEU",
-        told_apart=_told_apart,
+        task_of_record=_told_apart,
     ),
     _accuracy("planning_choice", "Planning choice"),
     _accuracy("planning_decide", "Planning T/F"),

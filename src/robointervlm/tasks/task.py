@@ -52,8 +52,8 @@ class Task:
     Table 3 or Table 2 that the task feeds, empty for none. `wordings` are the task's own ways of putting its question,
     by style (see `tasks.styles`).
 
-    `told_apart` is for a family of tasks whose questions are published together, in one file: the name of the task that
-    a record is of, None where the record does not say (then it is of the task its dataset names).
+    `task_of_record` is for a family of tasks whose questions are published together, in one file: the name of the task
+    that a record is of, None where the record does not say (then it is of the task its dataset names).
     """
 
     name: str
@@ -65,7 +65,7 @@ class Task:
     max_new_tokens: int = 512
     reading_to: Callable[[str, Space | None, str], Reading] | None = None
     column: Column | ThirdPartyColumn = ""
-    told_apart: Callable[[Mapping[str, object]], str | None] | None = None
+    task_of_record: Callable[[Mapping[str, object]], str | None] | None = None
     wordings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def reading_of(self, text: str, space: Space | None, question: str = "") -> Reading:

@@ -27,7 +27,7 @@ from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.records import Annotations
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.recipe import TrainRecipe
 
 INPUTS = "inputs.json"
@@ -53,7 +53,7 @@ def inputs_of(
     recipe: TrainRecipe, mixture: Mixture, encoder: Encoder, precision: str, known: Inputs | None = None
 ) -> Inputs:
     """What this training reads. `known` is what was recorded, for the hashes of files that did not change since."""
-    feed = Feed(mixture, encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
+    feed = TrainingDataset(mixture, encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
     starts = np.cumsum([0, *(row.taken for row in mixture.table())]).tolist()
     hashed = {each["path"]: each for each in (known or {}).get("datasets", [])}
     with ThreadPoolExecutor(max_workers=_HASHING) as pool:
@@ -218,12 +218,12 @@ def _pieces(file: Path) -> bytes:
     return digest.digest()
 
 
-def _samples(feed: Feed, start: int, taken: int) -> list[Inputs | None]:
+def _samples(feed: TrainingDataset, start: int, taken: int) -> list[Inputs | None]:
     places = np.unique(np.linspace(0, taken - 1, min(LOOKED_AT, taken)).astype(np.int64)).tolist()
     return [_sample(feed, start + place) for place in places]
 
 
-def _sample(feed: Feed, index: int) -> Inputs | None:
+def _sample(feed: TrainingDataset, index: int) -> Inputs | None:
     """What a sample is to the model, without its random variations; None of one that cannot be read."""
     try:
         sample = feed.mixture[index]

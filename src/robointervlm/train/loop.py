@@ -32,7 +32,7 @@ from robointervlm.train.callbacks.progress import Rates
 from robointervlm.train.callbacks.sample_log import SampleLog, forget_after
 from robointervlm.train.callbacks.validation import VALIDATION, Validating, Validation
 from robointervlm.train.callbacks.watch import METRICS, Watch
-from robointervlm.train.data.dataset import Bad, Feed, Load, MicroBatch, Plan, Planned, loader
+from robointervlm.train.data.dataset import Bad, Load, MicroBatch, Plan, Planned, TrainingDataset, loader
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
 from robointervlm.train.data.too_long import TooLong, judge, too_long_in
 from robointervlm.train.devices import keep_freed_memory
@@ -88,7 +88,7 @@ class Training:
     accelerator: Accelerator
     plan: Planned = field(init=False)
     load: Load = field(init=False)
-    feed: Feed = field(init=False)
+    feed: TrainingDataset = field(init=False)
     parts: list[PartSummary] = field(init=False)
     engine: Engine = field(init=False)
     step: int = 0
@@ -110,7 +110,7 @@ class Training:
         cache = recipe.data.pixel_cache
         pixels = None if cache is None else PixelCache.opened(cache, recipe.data.pixel_cache_gb)
         limit = recipe.batch.max_tokens
-        self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
+        self.feed = TrainingDataset(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
         processes = self.accelerator.num_processes
         if recipe.batch.pack == "none":
             judge(by_first(Together(self.accelerator), self._too_long), recipe.batch)

@@ -12,7 +12,7 @@ from robointervlm.core.errors import LostProcessError
 
 
 @contextlib.contextmanager
-def naming_lost_peers() -> Iterator[None]:
+def naming_lost_ranks() -> Iterator[None]:
     """Within the block, an error that another process caused by ending is `LostProcessError`."""
     try:
         yield

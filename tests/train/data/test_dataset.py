@@ -8,7 +8,7 @@ import pytest
 from robointervlm.core.errors import DataError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
-from robointervlm.train.data.dataset import Feed, Plan, loader
+from robointervlm.train.data.dataset import Plan, TrainingDataset, loader
 from robointervlm.train.recipe import AugmentSection
 from tiny_models import box_dataset, shared_model, train_recipe
 
@@ -22,8 +22,8 @@ def plan_of(catalog, tmp_path, *more, processes=1, lengths=(1.0,), mixture=None)
     return Plan(mixture or mixture_of(catalog), recipe, processes, lengths)
 
 
-def feed_of(mixture, max_tokens=8192, seed=0, **augment) -> Feed:
-    return Feed(mixture, shared_model().encoder, AugmentSection(**augment), seed, max_tokens)
+def feed_of(mixture, max_tokens=8192, seed=0, **augment) -> TrainingDataset:
+    return TrainingDataset(mixture, shared_model().encoder, AugmentSection(**augment), seed, max_tokens)
 
 
 def taken(plan: Plan, steps: int) -> list[tuple[int, int]]:

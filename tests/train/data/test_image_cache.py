@@ -28,7 +28,7 @@ from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl.images import PixelLimits, patches
 from robointervlm.train.data import image_cache as pixel_cache
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
 from robointervlm.train.dry_run.plan import forecast
 from robointervlm.train.packing.plan import Group
@@ -253,7 +253,7 @@ def test_questions_on_one_picture_take_it_once(tmp_path):
     (tmp_path / "data" / "catalog.yaml").write_text("root: .\nboxes: {task: chat, annotations: a.json}\n")
     recipe = train_recipe(tmp_path, tmp_path / "data" / "catalog.yaml", tmp_path / "run", "batch.pack=shared")
     mixture = Mixture(recipe.mixture, catalog=Catalog(*recipe.data.catalog))
-    feed = Feed(mixture, shared_model().encoder, recipe.augment, 0, 8192, cache_in(tmp_path))
+    feed = TrainingDataset(mixture, shared_model().encoder, recipe.augment, 0, 8192, cache_in(tmp_path))
     micro = packing(feed, recipe, 1)[0]((Group(0, (0, 1, 2, 3, 4, 5)),))
     assert (len(micro.ids), micro.pixels) == (6, PixelCounts(kept=1))
 
@@ -261,7 +261,7 @@ def test_questions_on_one_picture_take_it_once(tmp_path):
 def test_pictures_that_vary_are_not_kept(catalog, tmp_path):
     recipe = train_recipe(tmp_path, catalog, tmp_path / "run", "augment.brightness=0.2")
     mixture = Mixture(recipe.mixture, catalog=Catalog(catalog))
-    feed = Feed(mixture, shared_model().encoder, recipe.augment, 0, 8192, cache_in(tmp_path))
+    feed = TrainingDataset(mixture, shared_model().encoder, recipe.augment, 0, 8192, cache_in(tmp_path))
     assert feed([(0, 0)]).pixels == PixelCounts()
     assert feed.same_in_each_epoch() == set()
 

@@ -14,7 +14,7 @@ from robointervlm.data.spec import Catalog
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.qwen2_5_vl.encoder import read_encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.packing import lengths
 from robointervlm.train.packing.lengths import EDITION, Measurer
 from robointervlm.train.recipe import AugmentSection
@@ -24,9 +24,9 @@ MADE = {1: "62fb0653f0c14d260c9b56fbd5f73f16"}
 BASE = ROOT / "src" / "robointervlm" / "assets" / "tiny-grounding"
 
 
-def feed_of(mixture: Mixture, augment: AugmentSection) -> Feed:
+def feed_of(mixture: Mixture, augment: AugmentSection) -> TrainingDataset:
     section = PixelSection(path=str(BASE))
-    return Feed(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=8192)
+    return TrainingDataset(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=8192)
 
 
 def test_what_is_made_of_a_record_changes_only_with_the_edition(tmp_path):

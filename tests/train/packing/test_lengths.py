@@ -16,7 +16,7 @@ from PIL import Image
 from robointervlm.core.errors import DataError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.packing import lengths as measures
 from robointervlm.train.packing.lengths import Measurer, Work, measures_of
 from robointervlm.train.packing.sequences import packing
@@ -49,9 +49,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def feed_of(catalog: Path, **augment: float) -> Feed:
+def feed_of(catalog: Path, **augment: float) -> TrainingDataset:
     mixture = Mixture(["boxes"], catalog=Catalog(catalog))
-    return Feed(mixture, shared_model().encoder, AugmentSection(**augment), seed=0, max_tokens=200)
+    return TrainingDataset(mixture, shared_model().encoder, AugmentSection(**augment), seed=0, max_tokens=200)
 
 
 def rows_of(catalog: Path, work: Work = Work(), **augment: float) -> list[tuple]:  # noqa: B008 - frozen
@@ -193,7 +193,7 @@ def test_a_picture_that_changes_during_a_run_makes_its_sample_bad(catalog, tmp_p
 
 def test_the_first_sample_that_is_too_long_is_named(catalog, tmp_path):
     feed = feed_of(catalog)
-    short = Feed(feed.mixture, feed.encoder, feed.augment, seed=0, max_tokens=rows_of(catalog)[2][0])
+    short = TrainingDataset(feed.mixture, feed.encoder, feed.augment, seed=0, max_tokens=rows_of(catalog)[2][0])
     recipe = train_recipe(Path("m"), catalog, tmp_path / "run", "batch.pack=shared")
     with pytest.raises(DataError, match=r"12 samples are longer than batch.max_tokens=\d+: s0 \("):
         packing(short, recipe, 1)

@@ -20,9 +20,9 @@ from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.runs.signals import StopFlag
-from robointervlm.train.data.dataset import Feed, loader
+from robointervlm.train.data.dataset import TrainingDataset, loader
 from robointervlm.train.loop import Training
-from robointervlm.train.packing.sequences import Group, Lengths, PackedFeed, PackedPlan, packing
+from robointervlm.train.packing.sequences import Group, Lengths, PackedDataset, PackedPlan, packing
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.run import train
 from tiny_models import fresh_model, losses, noise, shared_model, train_recipe
@@ -80,10 +80,10 @@ def catalog(tmp_path):
 SHARED = ["batch.pack=shared", "mixture=[boxes,texts]", "batch.accumulate=1"]
 
 
-def made(catalog, tmp_path, *more: str, processes: int = 1) -> tuple[PackedFeed, PackedPlan, TrainRecipe]:
+def made(catalog, tmp_path, *more: str, processes: int = 1) -> tuple[PackedDataset, PackedPlan, TrainRecipe]:
     recipe = train_recipe(tmp_path, catalog, tmp_path / "run", *SHARED, *more)
     mixture = Mixture(recipe.mixture, seed=recipe.run.seed, catalog=Catalog(catalog))
-    feed = Feed(mixture, shared_model().encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
+    feed = TrainingDataset(mixture, shared_model().encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
     return *packing(feed, recipe, processes), recipe
 
 

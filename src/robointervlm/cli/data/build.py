@@ -44,7 +44,7 @@ def build(  # noqa: PLR0913 - one per option
             help="Where episodes come from: `sim`, the simulated tabletop; `lerobot`; `lmdb`, RoboInter's layout.",
         ),
     ] = "sim",
-    size: Annotated[str, typer.Option("--size", help="Of sim: width x height of the pictures.")] = "196x112",
+    size: Annotated[str, typer.Option("--size", help="Of sim: width x height of the images.")] = "196x112",
     frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per episode.")] = 6,
     folder: Annotated[Path | None, typer.Option("--from", help="Of recordings: their folder.")] = None,
     annotations: Annotated[
@@ -64,18 +64,21 @@ def build(  # noqa: PLR0913 - one per option
         str | None, typer.Option("--tasks", help="Of sim: the questions to ask, such as traj,planning; default: all.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "--processes", min=1, help="Processes; default: one per core.")
+        int | None,
+        typer.Option("--workers", "--processes", min=1, help="Number of worker processes; default: one per core."),
     ] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", help="Work on the Ray cluster at this address; `local` starts one here.")
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="Make only the K-th of N parts of the episodes, such as 3/8.")
+        str | None, typer.Option("--shard", help="K/N: make only shard K of N of the episodes, such as 3/8.")
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Put together what all shards have made.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Merge what all shards have made.")] = False,
     slurm: Annotated[
         int | None,
-        typer.Option("--slurm", min=1, help="Make nothing: print a batch file for so many shards and their merge."),
+        typer.Option(
+            "--slurm", min=1, help="Print a Slurm batch file for N shards and their merge, and build nothing."
+        ),
     ] = None,
 ) -> None:
     """Make a dataset of simulated or recorded episodes in the published layout. Run again, it finishes what was left.

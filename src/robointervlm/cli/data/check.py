@@ -45,18 +45,24 @@ def check(  # noqa: PLR0913 - one per option
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
     follow_links: FollowLinks = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Read the headers of pictures only.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Problems to print per dataset; 0 prints all.")] = 200,
+    quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of images.")] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Maximum number of problems to print per dataset; 0 prints all.")
+    ] = 200,
     output: Annotated[Path | None, typer.Option("--json", help="Write the result of the check to this file.")] = None,
     listed: Annotated[Path | None, typer.Option("--list", help="Write every problem to this file, one a line.")] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Look for samples that this model cannot be trained on, too.")
+        Path | None, typer.Option("--model", help="Also look for samples that this model cannot be trained on.")
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--stats", help="Write what `stats` writes to this page, too, without reading twice.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="With --model: what is over-long.")] = 8192,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="With --model: the maximum number of tokens of a sample.")
+    ] = 8192,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Number of worker processes; default: one per core.")
+    ] = None,
 ) -> None:
     """List everything that is wrong with datasets: file, record and reason. Exit code 3 if there are errors.
 

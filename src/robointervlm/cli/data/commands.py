@@ -73,7 +73,7 @@ def _on_disk(spec: DatasetSpec, root: Path | None) -> str:
 def show(  # noqa: PLR0913 - one per option
     name: Annotated[str, typer.Argument(help="A dataset's name, or an annotation file (then with --task).")],
     *,
-    count: Annotated[int, typer.Option("-n", min=1, help="How many samples to show.")] = 3,
+    count: Annotated[int, typer.Option("-n", min=1, help="Number of samples to show.")] = 3,
     root: Root = None,
     catalog: Catalogs = None,
     task: TaskOption = "",

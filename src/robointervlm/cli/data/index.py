@@ -26,7 +26,7 @@ from robointervlm.data.spec import Catalog
 
 if TYPE_CHECKING:
     from robointervlm.models.qwen2_5_vl.section import Section
-    from robointervlm.train.data.dataset import Feed
+    from robointervlm.train.data.dataset import TrainingDataset
     from robointervlm.train.packing.lengths import Measures
 
 
@@ -40,12 +40,18 @@ def index(  # noqa: PLR0913 - one per option
     image_dir: ImageDir = None,
     follow_links: FollowLinks = False,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Measure every sample for this checkpoint, too, as packing needs it.")
+        Path | None,
+        typer.Option(
+            "--model",
+            help="Also measure every sample's token length for this checkpoint, as sequence packing needs it.",
+        ),
     ] = None,
     min_pixels: Annotated[int | None, typer.Option("--min-pixels", help="As model.min_pixels of the recipe.")] = None,
     max_pixels: Annotated[int | None, typer.Option("--max-pixels", help="As model.max_pixels of the recipe.")] = None,
     crops: Annotated[bool, typer.Option("--crops", help="For a recipe with augment.crop_min under 1.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Number of worker processes; default: one per core.")
+    ] = None,
 ) -> None:
     """Find where the records of large files lie, and with --model how long every sample is and what it shares.
 
@@ -79,18 +85,18 @@ def model_section(model: Path, min_pixels: int | None = None, max_pixels: int | 
     return Section(path=str(model), min_pixels=min_pixels, max_pixels=max_pixels)
 
 
-def feed_of(mixture: Mixture, section: Section, *, crops: bool = False) -> Feed:
+def feed_of(mixture: Mixture, section: Section, *, crops: bool = False) -> TrainingDataset:
     """The samples of a mixture on their way to a checkpoint, as training feeds them."""
     from robointervlm.models.qwen2_5_vl.encoder import read_encoder
     from robointervlm.models.qwen2_5_vl.folder import read_config  # noqa: PLC0415 - torch takes seconds to import
-    from robointervlm.train.data.dataset import Feed
+    from robointervlm.train.data.dataset import TrainingDataset
     from robointervlm.train.recipe import AugmentSection
 
     augment = AugmentSection(crop_min=0.5 if crops else 1.0)
-    return Feed(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=0)
+    return TrainingDataset(mixture, read_encoder(section, read_config(section.path)), augment, seed=0, max_tokens=0)
 
 
-def measured_rows(feed: Feed, *, workers: int | None = None) -> Measures:
+def measured_rows(feed: TrainingDataset, *, workers: int | None = None) -> Measures:
     """What a checkpoint makes of each sample of the feed's one dataset; those kept from before are read."""
     from robointervlm.train.packing.lengths import Work, cores, measures_of  # noqa: PLC0415 - as above
 

@@ -43,7 +43,9 @@ def rewrite(  # noqa: PLR0913 - one per option
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
     follow_links: FollowLinks = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Number of worker processes; default: one per core.")
+    ] = None,
 ) -> None:
     """Write a dataset with its numbers in another format, those inside questions too; the file is there when whole.
 

@@ -45,8 +45,10 @@ def stats(  # noqa: PLR0913 - one per option
     coordinates: CoordinatesOption = "pixel",
     image_dir: ImageDir = None,
     follow_links: FollowLinks = False,
-    model: Annotated[Path | None, typer.Option("--model", help="Count tokens, too, for this checkpoint.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Also count tokens, for this checkpoint.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Number of worker processes; default: one per core.")
+    ] = None,
 ) -> None:
     """Count what datasets hold: tasks, sources, boxes, trajectories, answers, and with --model tokens.
 

@@ -29,7 +29,8 @@ def unpack(
         typer.Option("--root", "--data_root", help=f"The folder that holds Generation; default: ${ROOT_VARIABLE}."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "--num_workers", min=1, help="Processes; default: one per core.")
+        int | None,
+        typer.Option("--workers", "--num_workers", min=1, help="Number of worker processes; default: one per core."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--dry_run", help="Look the archives through, write nothing.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.episodes.sim.scene import Look
+from robointervlm.episodes.sim.scene import ImageInputs
 from robointervlm.episodes.sim.stage import Hits, Stage
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ def _in_shadow(stage: Stage, points: Array, distance: Array) -> NDArray[np.bool_
     return np.asarray((hits.geom >= 0) & (hits.distance < distance - 1e-3))
 
 
-def table_colour(look: Look, points: Array) -> Array:
+def table_colour(look: ImageInputs, points: Array) -> Array:
     """The table's own colour at these points: one tone, a checker board or planks of slightly different tones."""
     first, second = np.array(look.table), np.array(look.table_second)
     cosine, sine = np.cos(look.pattern_turn), np.sin(look.pattern_turn)
@@ -84,6 +84,6 @@ def table_colour(look: Look, points: Array) -> Array:
     return np.asarray(first + share[:, None] * (second - first))
 
 
-def wall_colour(look: Look, directions: Array) -> Array:
+def wall_colour(look: ImageInputs, directions: Array) -> Array:
     """The room behind the table: darker towards the ceiling."""
     return np.asarray(np.array(look.wall) * (0.92 - 0.25 * directions[:, 2:].clip(-1.0, 1.0)))

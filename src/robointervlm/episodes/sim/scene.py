@@ -94,7 +94,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageInputs:
     """What does not change the task: colours, texture and light of one scene."""
 
     table: Colour
@@ -115,7 +115,7 @@ class Scene:
 
     things: tuple[Thing, ...]
     camera: Camera
-    look: Look
+    look: ImageInputs
 
 
 def draw_camera(rng: Generator, size: tuple[int, int]) -> Camera:
@@ -130,14 +130,14 @@ def draw_camera(rng: Generator, size: tuple[int, int]) -> Camera:
     return look_at(target + distance * heading, target, focal=focal, size=size, roll=rng.uniform(-0.05, 0.05))
 
 
-def draw_look(rng: Generator, camera: Camera) -> Look:
+def draw_look(rng: Generator, camera: Camera) -> ImageInputs:
     """Random colours, pattern and light; the light hangs above the table, rather on the camera's side."""
     table = np.array(TABLE_COLOURS[rng.integers(len(TABLE_COLOURS))]) * rng.uniform(0.85, 1.15)
     across, nearer = rng.uniform(-0.7, 0.7), rng.uniform(-0.1, 0.7)
     light = CENTRE + across * camera.right_on_table - nearer * camera.away_on_table
     metal = rng.uniform(0.20, 0.34)
     white = rng.uniform(0.80, 0.95)
-    return Look(
+    return ImageInputs(
         table=_colour(table),
         table_second=_colour(table * rng.uniform(0.80, 0.90)),
         pattern=("plain", "checker", "planks")[rng.integers(3)],

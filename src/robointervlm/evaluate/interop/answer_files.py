@@ -242,7 +242,7 @@ class _Reader:
 
     def _task_of(self, found: ForeignRecord) -> Task:
         if self.declared.kind not in _WORDED:
-            apart = self.task.told_apart and self.task.told_apart({"id": found.id, "task": found.raw["task"]})
+            apart = self.task.task_of_record and self.task.task_of_record({"id": found.id, "task": found.raw["task"]})
             return task_named(apart) if apart else self.task
         assert found.reference is not None  # looked for before
         if isinstance(read_choice(found.reference).answer, Choice):

@@ -1,7 +1,7 @@
-"""An evaluated-only checkpoint as a `Model`: a network, a tokenizer, and the eyes of its family.
+"""An evaluated-only checkpoint as a `Model`: a network, a tokenizer, and the image encoder of its family.
 
-What differs between families is how pictures become tensors (`Eyes`) and how a conversation is written (`Chat`); all
-the rest is here and in `_generation`. Shape suffixes: B batch, L tokens.
+What differs between families is how pictures become tensors (`ImageEncoder`) and how a conversation is written
+(`Chat`); all the rest is here and in `generation`. Shape suffixes: B batch, L tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageInputs:
     """The pictures of one prompt as the network takes them, and the `counts` of their tokens.
 
     The tensors of the prompts of a batch are joined along their first dimension.
@@ -42,7 +42,7 @@ class Look:
     counts: tuple[Cells, ...]
 
 
-class Eyes(Protocol):
+class ImageEncoder(Protocol):
     """How a family looks at pictures. `token_types`: whether the network is told which tokens are pictures.
 
     `silent` are the tokens, beside the picture's own, that no answer may hold.
@@ -51,7 +51,7 @@ class Eyes(Protocol):
     token_types: bool
     silent: tuple[str, ...]
 
-    def look(self, pictures: Sequence[Picture]) -> Look:
+    def look(self, pictures: Sequence[Picture]) -> ImageInputs:
         """The pictures of one prompt, at least one. Raises `DataError` for one that cannot be looked at."""
         ...
 
@@ -69,7 +69,7 @@ class Question:
     """A prompt on its way into a batch; `ids` has shape (L,)."""
 
     ids: NDArray[np.int64]
-    look: Look | None
+    look: ImageInputs | None
 
 
 class ChatModel:
@@ -79,7 +79,7 @@ class ChatModel:
         self,
         network: Any,
         chat: Chat,
-        eyes: Eyes,
+        eyes: ImageEncoder,
         *,
         name: str,
         coordinates: CoordinateFormat,

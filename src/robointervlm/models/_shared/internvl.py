@@ -13,7 +13,7 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import IMAGE_MARKER
-from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
 from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
@@ -44,7 +44,7 @@ class InternChat(Chat):
         return text.replace(f"{_IMAGE}\n\n", f"{_IMAGE}\n").replace(_IMAGE, f"{_START}{_IMAGE}{_END}")
 
 
-class InternEyes:
+class InternImageEncoder:
     """Pictures stretched over the canvas of square tiles that fits their shape best, and an overview of one tile."""
 
     token_types = False
@@ -54,10 +54,10 @@ class InternEyes:
         self._processor: Any = processor
         self._tokens_per_tile = tokens_per_tile
 
-    def look(self, pictures: Sequence[Picture]) -> Look:
+    def look(self, pictures: Sequence[Picture]) -> ImageInputs:
         seen = self._processor(images=list(pictures), input_data_format="channels_last", return_tensors="pt")
         counts = tuple(Cells(int(tiles) * self._tokens_per_tile) for tiles in seen["num_patches"])
-        return Look({"pixel_values": seen["pixel_values"]}, counts)
+        return ImageInputs({"pixel_values": seen["pixel_values"]}, counts)
 
     def processed(self, image: ImageSize) -> ImageSize:
         tile = (self._processor.size["height"], self._processor.size["width"])
@@ -75,7 +75,7 @@ def load_internvl(section: CheckpointSection, max_tiles: int | None) -> ChatMode
     if not isinstance(config, InternVLConfig):
         raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for 'internvl'.")
     chat = InternChat(tokenizer_in(section.path), _IMAGE)
-    eyes = InternEyes(_processor(section.path, max_tiles), config.image_seq_length)
+    eyes = InternImageEncoder(_processor(section.path, max_tiles), config.image_seq_length)
     network, info = network_in(section, config, InternVLForConditionalGeneration)
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
     coordinates = coordinates_of(section, CoordinateFormat.PER_MILLE)

@@ -16,7 +16,7 @@ from transformers.image_processing_utils import select_best_resolution
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
 from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
@@ -55,7 +55,7 @@ QWEN_1_5 = """\
 """
 
 
-class LlavaEyes:
+class LlavaImageEncoder:
     """One picture: an overview and tiles of the resolution that fits best. Several: each one padded to a square."""
 
     token_types = False
@@ -69,7 +69,7 @@ class LlavaEyes:
         self._pinpoints: list[list[int]] = list(config.image_grid_pinpoints or ())
         self._most_tiles = _most_tiles(config.vision_aspect_ratio)
 
-    def look(self, pictures: Sequence[Picture]) -> Look:
+    def look(self, pictures: Sequence[Picture]) -> ImageInputs:
         sizes = [ImageSize(picture.shape[1], picture.shape[0]) for picture in pictures]
         seen = self._processor(
             images=[list(pictures)], input_data_format="channels_last", do_pad=False, return_tensors=None
@@ -80,7 +80,7 @@ class LlavaEyes:
             "image_sizes": torch.tensor([size[::-1] for size in sizes]),
             "batch_num_images": torch.tensor([len(sizes)]),
         }
-        return Look(tensors, tuple(Cells(self.tokens(size, alone=alone)) for size in sizes))
+        return ImageInputs(tensors, tuple(Cells(self.tokens(size, alone=alone)) for size in sizes))
 
     def tokens(self, image: ImageSize, *, alone: bool) -> int:
         """How many tokens a picture is, alone in its prompt or among others: its cells, and one more to end each row.
@@ -133,7 +133,7 @@ def load_llava(section: CheckpointSection) -> ChatModel:
         tokenizer = tokenizer_in(section.path)
         processor = _processor(processor_of(section.path), config)
         more = {}
-    eyes = LlavaEyes(processor, config)
+    eyes = LlavaImageEncoder(processor, config)
     tokenizer.chat_template = QWEN_1_5
     network, info = network_in(section, config, loader, **more)
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings), unused=UNUSED if more else "(?!)")

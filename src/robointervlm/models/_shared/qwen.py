@@ -13,7 +13,7 @@ from transformers import Qwen2VLImageProcessorPil
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, smart_resize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models._shared.chat_model import Cells, ChatModel, Look, name_of
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
 from robointervlm.models._shared.checkpoint import (
     config_in,
     coordinates_of,
@@ -26,7 +26,7 @@ from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
 
-class QwenEyes:
+class QwenImageEncoder:
     """Pictures resized to whole merged patches within the pixel limits, by transformers' own processor."""
 
     token_types = True
@@ -36,13 +36,13 @@ class QwenEyes:
     def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
         self._processor: Any = processor
 
-    def look(self, pictures: Sequence[Picture]) -> Look:
+    def look(self, pictures: Sequence[Picture]) -> ImageInputs:
         for picture in pictures:
             self.processed(ImageSize(picture.shape[1], picture.shape[0]))  # refuses what cannot be resized
         seen = self._processor(images=list(pictures), input_data_format="channels_last", return_tensors="pt")
         grids_N3, merged = seen["image_grid_thw"], self._processor.merge_size**2
         counts = tuple(Cells(int(grid.prod()) // merged) for grid in grids_N3)
-        return Look({"pixel_values": seen["pixel_values"], "image_grid_thw": grids_N3}, counts)
+        return ImageInputs({"pixel_values": seen["pixel_values"], "image_grid_thw": grids_N3}, counts)
 
     def processed(self, image: ImageSize) -> ImageSize:
         size = self._processor.size
@@ -66,7 +66,7 @@ def load_qwen(section: PixelSection, kind: str, loader: Any) -> ChatModel:
     if config.model_type != kind:
         raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for '{kind}'.")
     processor: Any = Qwen2VLImageProcessorPil
-    eyes = QwenEyes(processor(**_settings(section)))
+    eyes = QwenImageEncoder(processor(**_settings(section)))
     chat = Chat(tokenizer_in(section.path))
     network, info = network_in(section, config, loader)
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robointervlm.core.errors import RoboInterError
-from robointervlm.launch.die_with_parent import leashed
+from robointervlm.launch.die_with_parent import dying_with_parent
 from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.signals import noting_signals
 from robointervlm.train.checkpoint import discard
@@ -115,7 +115,7 @@ class AfterSave:
             with (folder / "output.txt").open("ab") as output:
                 # A group of its own: a Ctrl-C at the terminal reaches it through us, with what it started itself.
                 process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
-                    leashed(command),
+                    dying_with_parent(command),
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -114,7 +114,7 @@ class Validation:
         tasks = [self._task_record(task_named(name), mine) for name, mine in by_task.items()]
         return {"step": step, "questions": len(judged), "seconds": round(seconds, 3), "tasks": tasks}
 
-    def _batches(self, numbers: Sequence[int]) -> Iterator[list[_Put]]:
+    def _batches(self, numbers: Sequence[int]) -> Iterator[list[_Prompt]]:
         """The questions in batches that are generated with the same number of tokens."""
         by_length: dict[int, list[int]] = {}
         for number in numbers:
@@ -130,18 +130,18 @@ class Validation:
     def _max_new_tokens(self, task: Task) -> int:
         return self.section.max_new_tokens or task.max_new_tokens
 
-    def _put(self, number: int) -> _Put:
+    def _put(self, number: int) -> _Prompt:
         task, sample = self._task(number), None
         try:
             sample = self.mixture[number]
             task = task_named(sample.task)
             pictures = tuple(images.load(reference) for reference in sample.images)
             put = prompted(sample, task, self.model, stored_size(pictures))
-            return _Put(number, task, sample, put.space, Prompt(put.messages, pictures))
+            return _Prompt(number, task, sample, put.space, Prompt(put.messages, pictures))
         except RoboInterError as error:
-            return _Put(number, task, sample, None, unasked(error))
+            return _Prompt(number, task, sample, None, unasked(error))
 
-    def _judged(self, model: Qwen25VL, batch: Sequence[_Put]) -> list[Judged]:
+    def _judged(self, model: Qwen25VL, batch: Sequence[_Prompt]) -> list[Judged]:
         ready = [each.prompt for each in batch if isinstance(each.prompt, Prompt)]
         replies = iter(_replies(model, ready, Decoding(self._max_new_tokens(batch[0].task))) if ready else ())
         return [_judgement(each, next(replies) if isinstance(each.prompt, Prompt) else each.prompt) for each in batch]
@@ -184,7 +184,7 @@ class Validation:
             return None
 
 
-class _Put(NamedTuple):
+class _Prompt(NamedTuple):
     """A question as it is put to the model, or why it is not."""
 
     number: int
@@ -204,7 +204,7 @@ def _replies(model: Qwen25VL, prompts: Sequence[Prompt], decoding: Decoding) -> 
     return [reply for prompt in prompts for reply in _replies(model, [prompt], decoding)]
 
 
-def _judgement(put: _Put, result: Reply | Exception | Problem) -> Judged:
+def _judgement(put: _Prompt, result: Reply | Exception | Problem) -> Judged:
     """What became of a question, and what is recorded of it."""
     question = put.prompt.messages[-1].text if isinstance(put.prompt, Prompt) else ""
     found = judged(put.task, result, put.space, question)

@@ -97,7 +97,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Feed:
+class TrainingDataset:
     """Loads, varies and encodes samples; picklable, so that data-loading processes can have it."""
 
     mixture: Mixture
@@ -247,7 +247,7 @@ class Planned(Protocol):
 
 
 Load = Callable[[Any], MicroBatch]
-"""Makes a micro-batch of what a plan says is in it: `Feed` for a `Plan`, `PackedFeed` for a `PackedPlan`."""
+"""Makes a micro-batch of what a plan holds: `TrainingDataset` for a `Plan`, `PackedDataset` for a `PackedPlan`."""
 
 
 def loader(  # noqa: PLR0913 - all by name

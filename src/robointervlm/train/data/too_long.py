@@ -19,7 +19,7 @@ import numpy as np
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.data import images
 from robointervlm.runs.files import write_atomically
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.recipe import BatchSection
 from robointervlm.train.setting_names import name_of, written
 
@@ -67,7 +67,7 @@ def judge(found: TooLong, batch: BatchSection) -> None:
     )
 
 
-def too_long_in(feed: Feed, folder: Path, *, begun: bool, processes: int) -> TooLong:
+def too_long_in(feed: TrainingDataset, folder: Path, *, begun: bool, processes: int) -> TooLong:
     """Those of a mixture that is not packed; of a run that has begun, as they were counted then."""
     path = folder / TOO_LONG
     if begun and path.is_file():
@@ -82,7 +82,7 @@ def too_long_in(feed: Feed, folder: Path, *, begun: bool, processes: int) -> Too
     return found
 
 
-def counted(feed: Feed, processes: int) -> TooLong:
+def counted(feed: TrainingDataset, processes: int) -> TooLong:
     """Count by looking at every record, and at the headers of pictures whose size is not said."""
     count, samples = 0, 0
     first: list[tuple[str, int]] = []
@@ -101,7 +101,7 @@ def counted(feed: Feed, processes: int) -> TooLong:
 Lengths = list[tuple[int, int]]
 
 
-def _made(feed: Feed, blocks: Sequence[np.ndarray], processes: int) -> Iterator[Lengths]:
+def _made(feed: TrainingDataset, blocks: Sequence[np.ndarray], processes: int) -> Iterator[Lengths]:
     if processes <= 1 or len(blocks) <= _ALONE // _BLOCK:
         yield from (_lengths(feed, block.tolist()) for block in blocks)
         return
@@ -111,11 +111,11 @@ def _made(feed: Feed, blocks: Sequence[np.ndarray], processes: int) -> Iterator[
         yield from pool.imap(_work, [block.tolist() for block in blocks])
 
 
-_mine: list[Feed] = []
+_mine: list[TrainingDataset] = []
 """The feed of a process that only looks; empty in every other one."""
 
 
-def _begin(feed: Feed) -> None:
+def _begin(feed: TrainingDataset) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _mine[:] = [feed]
 
@@ -124,7 +124,7 @@ def _work(indices: list[int]) -> Lengths:
     return _lengths(_mine[0], indices)
 
 
-def _lengths(feed: Feed, indices: Sequence[int]) -> Lengths:
+def _lengths(feed: TrainingDataset, indices: Sequence[int]) -> Lengths:
     """The samples among these that are too long, with their tokens; what cannot be read the loop counts and names."""
     found = []
     for index in indices:
@@ -137,7 +137,7 @@ def _lengths(feed: Feed, indices: Sequence[int]) -> Lengths:
     return found
 
 
-def _tokens(feed: Feed, index: int) -> int:
+def _tokens(feed: TrainingDataset, index: int) -> int:
     """How many tokens a sample has; 0 if that is known to be few enough. Random crops are not looked at."""
     sample, chat = feed.mixture[index], feed.encoder.chat
     sizes = [reference.size or images.size(reference) for reference in sample.images]

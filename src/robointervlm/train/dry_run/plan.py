@@ -28,13 +28,13 @@ from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.callbacks.progress import duration, short
-from robointervlm.train.data.dataset import Feed, Load, MicroBatch, Plan
+from robointervlm.train.data.dataset import Load, MicroBatch, Plan, TrainingDataset
 from robointervlm.train.data.image_cache import room_for
 from robointervlm.train.dry_run.memory import GIB, STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
 from robointervlm.train.optimizer import let_learn, summary
 from robointervlm.train.packing.lengths import lengths_of
 from robointervlm.train.packing.plan import Lengths
-from robointervlm.train.packing.sequences import PackedFeed, PackedPlan
+from robointervlm.train.packing.sequences import PackedDataset, PackedPlan
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.setting_names import written
 
@@ -70,7 +70,9 @@ class Forecast:
         )
         if not len(self.mixture):
             raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-        self.feed = Feed(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens)
+        self.feed = TrainingDataset(
+            self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens
+        )
         # Without a limit, so that the length of what is too long is known as well.
         unlimited = dataclasses.replace(self.feed, max_tokens=2**62)
         self.whole, stamps = lengths_of(unlimited, recipe.batch)
@@ -86,7 +88,7 @@ class Forecast:
         if recipe.batch.pack == "none":
             self.load, self.plan = self.feed, Plan(self.mixture, recipe, self.processes, self.feed.usual_lengths())
         else:
-            self.load = PackedFeed(self.feed, stamps)
+            self.load = PackedDataset(self.feed, stamps)
             self.plan = PackedPlan(self.mixture, recipe, self.processes, self.lengths)
 
     def record(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from robointervlm.models.qwen2_5_vl.images import Grid
 from robointervlm.models.qwen2_5_vl.packed import shareable
 from robointervlm.tasks import is_ours
 from robointervlm.train.data.augment import MARGIN, moved_turns
-from robointervlm.train.data.dataset import Feed
+from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.data.too_long import NAMED, TooLong, judge
 from robointervlm.train.packing.plan import Lengths
 from robointervlm.train.recipe import BatchSection
@@ -103,7 +103,7 @@ class _Facts(NamedTuple):
 class Measurer:
     """Measures the samples of one dataset."""
 
-    feed: Feed
+    feed: TrainingDataset
     annotations: Annotations
     # By path: all pictures of a dataset have one root.
     _seen: OrderedDict[str, _Facts] = field(default_factory=OrderedDict)
@@ -181,7 +181,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def measures_of(feed: Feed, annotations: Annotations, work: Work) -> Measures:
+def measures_of(feed: TrainingDataset, annotations: Annotations, work: Work) -> Measures:
     """The measures of a dataset: those that are kept, completed. One process makes them, others wait for it."""
     count = len(annotations)
     if count >= STORE_FROM_SAMPLES:
@@ -216,7 +216,7 @@ def _opened(path: Path, count: int) -> np.memmap[Any, Any]:
     return made
 
 
-def _complete(rows: Measures, feed: Feed, annotations: Annotations, work: Work) -> None:
+def _complete(rows: Measures, feed: TrainingDataset, annotations: Annotations, work: Work) -> None:
     """Measure what is not measured, could not be read, or (as far as that is checked) has other pictures now."""
     measurer = Measurer(feed, annotations)
     before = np.flatnonzero(rows["tokens"] > 0)
@@ -269,7 +269,7 @@ def _work(task: _Task) -> Measures:
     return _mine[0].rows(task[0].tolist(), task[1].tolist())
 
 
-def lengths_of(feed: Feed, batch: BatchSection) -> tuple[Lengths, NDArray[np.uint64]]:
+def lengths_of(feed: TrainingDataset, batch: BatchSection) -> tuple[Lengths, NDArray[np.uint64]]:
     """What a plan has to know of the samples of the feed's mixture, and their stamps.
 
     Raises `DataError` if samples are longer than `batch.max_tokens`, unless these are dropped, which is said.
@@ -304,7 +304,7 @@ def _groups(shared: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.i
     return groups
 
 
-def _key(feed: Feed, annotations: Annotations) -> str:
+def _key(feed: TrainingDataset, annotations: Annotations) -> str:
     """Everything a dataset's measures depend on, beside the annotation file and the pictures."""
     parts = (
         MEASURE.descr,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 # How many rows are open for the next group at once: enough to leave little of a row unused, few enough to stay mixed.
-OPEN_ROWS = 16
+OPEN_BINS = 16
 
 
 class Group(NamedTuple):
@@ -146,7 +146,7 @@ def _filled(rooms: Sequence[int], kinds: Sequence[int], max_tokens: int) -> Iter
             if room <= left and kind not in held[place]:
                 break
         else:
-            if len(rows) == OPEN_ROWS:
+            if len(rows) == OPEN_BINS:
                 fullest = free.index(min(free))
                 yield rows.pop(fullest)
                 del free[fullest], held[fullest]

@@ -19,7 +19,7 @@ from robointervlm.inference.prompting import refuse_other_size
 from robointervlm.models.qwen2_5_vl.encoder import Encoded
 from robointervlm.models.qwen2_5_vl.packed import packed
 from robointervlm.train.data.augment import augmented_together
-from robointervlm.train.data.dataset import Bad, Feed, MicroBatch, TooLongError, stored_size
+from robointervlm.train.data.dataset import Bad, MicroBatch, TooLongError, TrainingDataset, stored_size
 from robointervlm.train.data.image_cache import Cut, Loaded, cut
 from robointervlm.train.packing.lengths import lengths_of, stamp
 from robointervlm.train.packing.plan import Group, Lengths, Row, Rows, rows_of
@@ -117,15 +117,15 @@ class PackedPlan:
 
 
 @dataclass(frozen=True)
-class PackedFeed:
-    """Loads, varies and encodes the samples of a row, each shared picture once; picklable, as `Feed` is.
+class PackedDataset:
+    """Loads, varies and encodes the samples of a row, each shared picture once; picklable, as `TrainingDataset` is.
 
     A group has one random variation, drawn from (seed, epoch, its first sample): a group of one is varied as it would
     be without packing. `stamps` are those of the samples' pictures as the plan knows them; a sample with another one
     is bad, since it may have been planned with samples that it shares nothing with any more.
     """
 
-    feed: Feed
+    feed: TrainingDataset
     stamps: NDArray[np.uint64]
 
     def __call__(self, wanted: Row) -> MicroBatch:
@@ -181,7 +181,7 @@ class PackedFeed:
         return samples, loaded or []
 
 
-def packing(feed: Feed, recipe: TrainRecipe, processes: int) -> tuple[PackedFeed, PackedPlan]:
+def packing(feed: TrainingDataset, recipe: TrainRecipe, processes: int) -> tuple[PackedDataset, PackedPlan]:
     """How a recipe with `batch.pack` other than none gets its batches."""
     lengths, stamps = lengths_of(feed, recipe.batch)
-    return PackedFeed(feed, stamps), PackedPlan(feed.mixture, recipe, processes, lengths)
+    return PackedDataset(feed, stamps), PackedPlan(feed.mixture, recipe, processes, lengths)
