@@ -45,7 +45,7 @@ def test_a_package_of_which_a_part_is_missing_names_the_part():
     script = "eval/benchmark/eval_manip/evaluation_intermediate.py"
     done = bare("-c", f"import runpy, sys; sys.path.insert(0, 'src'); runpy.run_path({script!r}, run_name='__main__')")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: typer is not installed in {sys.executable}: ")
+    assert done.stderr.startswith(f"error: numpy is not installed in {sys.executable}: ")
 
 
 @pytest.mark.parametrize(

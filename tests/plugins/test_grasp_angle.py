@@ -41,7 +41,7 @@ def test_a_task_in_degrees_goes_from_its_catalog_to_a_comparison(lab, grasps, tm
     decoding = ("decoding.max_new_tokens=4", "model.device=cpu")
     done("predict", *data, *decoding, "--model", tmp_path / "sft", "--out", trained, "--processes", "2", *plugin)
     constant = ("model.family=constant", "model.says='The angle is 30 degrees.'")
-    table = done("predict", *data, *constant, f"run.dir={guess}", "--processes", "2", *plugin)
+    table = done("predict", *data, *constant, decoding[0], f"run.dir={guess}", "--processes", "2", *plugin)
     assert "15.0 deg" in table
     assert (guess / "recipe.yaml").read_text().startswith(f"plugins:\n- {lab}\n")
 

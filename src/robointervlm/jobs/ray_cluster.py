@@ -43,8 +43,9 @@ def run_on_ray(  # noqa: PLR0913 - one each
     again, its whole block; where it is lost again and again, what `lost` makes of its first job and of Ray's words is
     raised. So is what a job raises: errors of ours as they are, a bug with Ray's traceback. `options` are the task's.
     """
-    # As bytes, which are unpacked where the plugins are loaded: what does the jobs may be of one.
-    packed = pickle.dumps(work)
+    # As bytes, which are unpacked where the plugins are loaded: what does the jobs may be of one. Ray's own pickler
+    # also takes functions of a script or of another function.
+    packed = ray.cloudpickle.dumps(work)
     task, left = ray.remote(max_retries=RETRIES, **options)(_each), iter(jobs)
     waiting: dict[Any, list[Job]] = {}
     try:
