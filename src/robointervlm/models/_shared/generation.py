@@ -66,7 +66,8 @@ def generated(
     """The tokens generated for each row of `inputs`, which are padded on the left, up to the longest of the batch.
 
     `stops` are the tokens that end an answer; the last of them fills up the shorter ones. Greedy, or by temperature
-    alone: what else a checkpoint's generation_config.json says of sampling is left out.
+    alone: what else a checkpoint's generation_config.json says of sampling is left out. What runs the prefill and the
+    steps of decoding is transformers' own `generate`.
     """
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if decoding.temperature > 0:

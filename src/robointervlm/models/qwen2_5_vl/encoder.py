@@ -130,7 +130,7 @@ class Encoder:
         return len(self.chat.supervised(messages, [self.limits.grid(size) for size in sizes]).ids)
 
     def batch(self, samples: Sequence[Encoded]) -> Batch:
-        """Samples with answers as one batch, padded on the right."""
+        """The collate function: samples with answers as one batch, padded on the right."""
         length = max(len(sample.ids) for sample in samples)
         ids_BL = torch.full((len(samples), length), self.pad_id, dtype=torch.long)
         labels_BL = torch.full((len(samples), length), IGNORED, dtype=torch.long)

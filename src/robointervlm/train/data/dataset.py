@@ -54,7 +54,7 @@ class MicroBatch:
 
 
 class Plan:
-    """Which samples make each step: position p of the run is sample p mod n of epoch p div n.
+    """The sampler, which samples make each step: position p of the run is sample p mod n of epoch p div n.
 
     The samples of one step are put into micro-batches by their usual length, so that little is padded; the loss is a
     mean over all tokens of the step, so this changes no gradient. `lengths` is the usual length for each dataset.
