@@ -16,11 +16,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-demo: setup  ## simulate, train, predict, score, and look: about 6 minutes on two cores
+demo: setup  ## simulate, train, predict, score, and look: 6 to 20 minutes on two cores
 	$(BIN)/robointer demo $(ARGS)
 
 test: setup  ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(ARGS)
 
 check: setup  ## formatting, lint, types, and the fast tests of the rules
 	$(BIN)/ruff format --check .

@@ -64,7 +64,7 @@ def demo(  # noqa: PLR0913 - one per flag
         int | None, typer.Option(help="Number of training processes; default: two if there are two cores.")
     ] = None,
 ) -> int:
-    """Watch a small model learn what a robot needs to know, on simulated episodes; about 6 minutes on two cores.
+    """Watch a small model learn what a robot needs to know, on simulated episodes; 6 to 20 minutes on two cores.
 
     A small Qwen2.5-VL that can only say where named things are is fine-tuned to answer: where is the gripper, which
     object is to move, where will it be touched, where will it end, along which path. Then it is asked about episodes it
