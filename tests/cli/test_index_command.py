@@ -45,7 +45,7 @@ def test_with_a_model_training_finds_every_measure(
     monkeypatch.setattr(measures, "shareable", lambda *_: looked_at.append(1))
     run_folder = tmp_path / "run"
     recipe = [f"model.path={json.dumps(str(model))}", "mixture=[boxes]", f"data.catalog=[{json.dumps(str(catalog))}]"]
-    monkeypatch.setattr("robointervlm.train.loop.use_packed_attention", stop)
+    monkeypatch.setattr("robointervlm.train.setup.use_packed_attention", stop)
     with pytest.raises(StopIteration):
         train(load_recipe(TrainRecipe, None, [*recipe, f"run.dir={json.dumps(str(run_folder))}", *PACKED]))
     assert looked_at == []

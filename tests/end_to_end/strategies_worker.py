@@ -27,6 +27,7 @@ from robointervlm.runs.signals import StopFlag
 from robointervlm.train import run as runs
 from robointervlm.train.loop import Training
 from robointervlm.train.recipe import TrainRecipe
+from robointervlm.train.setup import model_section
 from tiny_models import noise, train_recipe
 
 
@@ -46,7 +47,7 @@ def training_of(recipe: TrainRecipe) -> Training:
     accelerator = runs._accelerator(recipe)
     mixture = Mixture(recipe.mixture, seed=recipe.run.seed, catalog=Catalog(*recipe.data.catalog))
     recipe.run.dir.mkdir(parents=True, exist_ok=True)
-    return Training(recipe, Qwen25VL.load(runs._model_section(recipe, accelerator)), mixture, accelerator)
+    return Training(recipe, Qwen25VL.load(model_section(recipe, on_cpu=True)), mixture, accelerator)
 
 
 def stopped_and_resumed(recipe: TrainRecipe, at: int) -> None:

@@ -22,7 +22,6 @@ from accelerate import Accelerator
 
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
-from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.trainable_state import frozen_digest
 from robointervlm.runs.signals import StopFlag
@@ -32,7 +31,7 @@ from robointervlm.train.callbacks.progress import Rates
 from robointervlm.train.callbacks.sample_log import SampleLog, forget_after
 from robointervlm.train.callbacks.validation import VALIDATION, Validating, Validation
 from robointervlm.train.callbacks.watch import METRICS, Watch
-from robointervlm.train.data.dataset import Bad, Load, MicroBatch, Plan, Planned, TrainingDataset, loader
+from robointervlm.train.data.dataset import Bad, Load, MicroBatch, Planned, TrainingDataset, loader
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
 from robointervlm.train.data.too_long import TooLong, judge, too_long_in
 from robointervlm.train.devices import keep_freed_memory
@@ -40,12 +39,12 @@ from robointervlm.train.engines import engine_for
 from robointervlm.train.engines.engine import Engine, restore_generators, save_generators, write_state
 from robointervlm.train.inputs import Inputs, refuse_other_inputs
 from robointervlm.train.non_finite import how_to_go_on, non_finite
-from robointervlm.train.optimizer import PartSummary, let_learn, schedule, summary
+from robointervlm.train.optimizer import PartSummary, schedule
 from robointervlm.train.packing.lengths import cores
-from robointervlm.train.packing.sequences import packing
 from robointervlm.train.ranks import Together, by_first, together
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import Difference, begun_with, recorded, refuse_other_recipe
+from robointervlm.train.setup import Setup
 
 logger = logging.getLogger(__name__)
 
@@ -103,23 +102,14 @@ class Training:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.after_save = AfterSave(recipe.watch.after_save, recipe.run.dir)
-        let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
-        if recipe.run.gradient_checkpointing:
-            network: Any = self.model.network
-            network.activation_checkpointing_enable({"use_reentrant": False})
         cache = recipe.data.pixel_cache
         pixels = None if cache is None else PixelCache.opened(cache, recipe.data.pixel_cache_gb)
-        limit = recipe.batch.max_tokens
-        self.feed = TrainingDataset(self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, limit, pixels)
-        processes = self.accelerator.num_processes
+        setup = Setup(recipe, self.model, self.mixture, self.accelerator.num_processes, pixels)
+        self.feed, self.parts = setup.feed, setup.parts
         if recipe.batch.pack == "none":
             judge(by_first(Together(self.accelerator), self._too_long), recipe.batch)
-            self.load, self.plan = self.feed, Plan(self.mixture, recipe, processes, self.feed.usual_lengths())
-        else:
-            self.load, self.plan = packing(self.feed, recipe, processes)
-            use_packed_attention(self.model.network)
-        # While every process still holds all parameters.
-        self.parts = summary(self.model.network, recipe.optim)
+        self.plan, self.load = setup.planned(), setup.load
+        setup.compute_as_trained()
         self._frozen = frozen_digest(self.model.network)
         self.engine = engine_for(recipe, self.model.network, self.accelerator)
 

@@ -14,14 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 from rich.table import Table
 
-from robointervlm.core.errors import DataError, RecipeError, RoboInterError
+from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
-from robointervlm.data.spec import Catalog
 from robointervlm.models.qwen2_5_vl.encoder import read_encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
-from robointervlm.models.qwen2_5_vl.liger import is_wanted, use_liger
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
@@ -38,6 +35,7 @@ from robointervlm.train.packing.sequences import PackedPlan
 from robointervlm.train.ranks import Together, by_first
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.same_recipe import record, recorded, refuse_other_recipe
+from robointervlm.train.setup import loaded, mixture_of, model_section, precision_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +63,13 @@ def train(recipe: TrainRecipe) -> bool:
         by_first(ranks, lambda: _refuse_another_recipe(recipe))
         # Nothing in the loop draws from the global generators; this is for what libraries may do.
         set_seed(recipe.run.seed)
-        catalog = Catalog(*recipe.data.catalog)
-        mixture = Mixture(
-            recipe.mixture,
-            seed=recipe.run.seed,
-            root=recipe.data.root,
-            catalog=catalog,
-            follow_links=recipe.data.follow_links,
-        )
-        if not len(mixture):
-            raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-        inputs = by_first(ranks, lambda: _inputs(recipe, mixture, accelerator))
+        mixture, section = mixture_of(recipe), model_section(recipe, on_cpu=accelerator.device.type == "cpu")
+        inputs = by_first(ranks, lambda: _inputs(recipe, mixture, section, str(accelerator.mixed_precision)))
         if _is_begun(recipe.run.dir) and by_first(ranks, lambda: _is_finished(recipe.run.dir)):
             accelerator.end_training()
             return True
-        training = Training(recipe, _loaded(recipe, accelerator), mixture, accelerator, inputs=inputs)
+        model = loaded(recipe, section, on_gpu=accelerator.device.type == "cuda")
+        training = Training(recipe, model, mixture, accelerator, inputs=inputs)
         training.resume()
         by_first(ranks, lambda: _write_down(run, training))
         return _trained(training)
@@ -97,12 +87,11 @@ def _refuse_another_recipe(recipe: TrainRecipe) -> None:
         refuse_other_recipe(load_recipe(TrainRecipe, written), recipe, folder)
 
 
-def _inputs(recipe: TrainRecipe, mixture: Mixture, accelerator: Accelerator) -> Inputs:
+def _inputs(recipe: TrainRecipe, mixture: Mixture, section: Section, precision: str) -> Inputs:
     """What the training reads. Raises `RecipeError` if it is not what the run in its folder was begun with."""
-    section = _model_section(recipe, accelerator)
     encoder = read_encoder(section, read_config(section.path))
     known = read_inputs(recipe.run.dir)
-    found = inputs_of(recipe, mixture, encoder, str(accelerator.mixed_precision), known)
+    found = inputs_of(recipe, mixture, encoder, precision, known)
     if _is_begun(recipe.run.dir):
         if known is not None:
             refuse_other_inputs(known, found, recipe.run.dir)
@@ -165,28 +154,6 @@ def _trained(training: Training) -> bool:
     if accelerator.is_main_process:
         training.after_save.finish()
     return True
-
-
-def _loaded(recipe: TrainRecipe, accelerator: Accelerator) -> Qwen25VL:
-    """The model to be trained, with Liger's kernels in it where they are wanted."""
-    fused = is_wanted(recipe.model.liger, on_gpu=accelerator.device.type == "cuda")
-    model = Qwen25VL.load(_model_section(recipe, accelerator))
-    if fused:
-        use_liger(model.network)
-    return model
-
-
-def _model_section(recipe: TrainRecipe, accelerator: Accelerator) -> Section:
-    """How the model is loaded to be trained."""
-    section = Section(**recipe.model.model_dump(exclude={"tune", "lora", "liger"}))
-    changes: dict[str, object] = {"device": "cpu"} if accelerator.device.type == "cpu" else {}
-    if recipe.run.strategy != "ddp":
-        changes["device"] = "cpu"  # shared out from there: no GPU has to hold the whole model
-    if section.dtype == "auto":
-        # The weights that learn are kept in float32, whatever `run.precision` computes in: next to a weight of 0.02 a
-        # step of 5e-6 is lost in bfloat16, and the model would not learn at all.
-        changes["dtype"] = "float32"
-    return section.model_copy(update=changes)
 
 
 def _export(training: Training, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -259,11 +226,7 @@ def show_row(training: Training, plan: PackedPlan, folder: Path) -> None:
 
 def _accelerator(recipe: TrainRecipe) -> Accelerator:
     on_cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
-    precision = recipe.run.precision
-    if precision == "auto":
-        precision = "no" if on_cpu else "bf16"
-    if on_cpu and precision == "fp16":
-        raise RecipeError("run.precision=fp16 needs a GPU, and this run has none; use bf16 or no (float32).")
+    precision = precision_of(recipe, on_cpu=on_cpu)
     if on_cpu and os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     if on_cpu:

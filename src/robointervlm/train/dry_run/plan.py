@@ -19,24 +19,20 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from robointervlm.core.errors import DataError, RoboInterError
-from robointervlm.data.mixture import Mixture
-from robointervlm.data.spec import Catalog
-from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.meta_model import skeleton
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
-from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.callbacks.progress import duration, short
-from robointervlm.train.data.dataset import Load, MicroBatch, Plan, TrainingDataset
+from robointervlm.train.data.dataset import MicroBatch
 from robointervlm.train.data.image_cache import room_for
 from robointervlm.train.dry_run.memory import GIB, STRATEGIES, RowSize, activation_bytes, memory, operations, sizes_of
-from robointervlm.train.optimizer import let_learn, summary
 from robointervlm.train.packing.lengths import lengths_of
 from robointervlm.train.packing.plan import Lengths
-from robointervlm.train.packing.sequences import PackedDataset, PackedPlan
+from robointervlm.train.packing.sequences import PackedPlan
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.setting_names import written
+from robointervlm.train.setup import Setup, loaded, mixture_of, model_section, precision_of
 
 PLAN = "plan.json"
 # How many micro-batches, spread over the run, tell how much of them is padding.
@@ -47,6 +43,8 @@ _NAMED = 5
 _LISTED, _SHOWN = 200, 20
 # How many micro-batches are encoded to see how many of their tokens are learned.
 _ENCODED = 8
+# What a measured step computes in, by `run.precision`; "no" is the float32 of the weights.
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -59,20 +57,8 @@ class Forecast:
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        let_learn(self.model.network, recipe.model, seed=recipe.run.seed)
-        catalog = Catalog(*recipe.data.catalog)
-        self.mixture = Mixture(
-            recipe.mixture,
-            seed=recipe.run.seed,
-            root=recipe.data.root,
-            catalog=catalog,
-            follow_links=recipe.data.follow_links,
-        )
-        if not len(self.mixture):
-            raise DataError(f"the mixture {list(recipe.mixture)} holds no record.")
-        self.feed = TrainingDataset(
-            self.mixture, self.model.encoder, recipe.augment, recipe.run.seed, recipe.batch.max_tokens
-        )
+        self.setup = Setup(recipe, self.model, mixture_of(recipe), self.processes)
+        self.mixture, self.feed = self.setup.mixture, self.setup.feed
         # Without a limit, so that the length of what is too long is known as well.
         unlimited = dataclasses.replace(self.feed, max_tokens=2**62)
         self.whole, stamps = lengths_of(unlimited, recipe.batch)
@@ -83,13 +69,8 @@ class Forecast:
             np.where(self.too_long, 0, self.whole.shared),
             np.where(self.too_long, own, self.whole.group),
         )
-        self.plan: Plan | PackedPlan
-        self.load: Load
-        if recipe.batch.pack == "none":
-            self.load, self.plan = self.feed, Plan(self.mixture, recipe, self.processes, self.feed.usual_lengths())
-        else:
-            self.load = PackedDataset(self.feed, stamps)
-            self.plan = PackedPlan(self.mixture, recipe, self.processes, self.lengths)
+        self.plan = self.setup.planned((self.lengths, stamps))
+        self.load = self.setup.load
 
     def record(self) -> dict[str, Any]:
         """The whole of `plan.json`, without time."""
@@ -115,7 +96,7 @@ class Forecast:
             "datasets": self._datasets(),
             "sharing": self._sharing(),
             "pixel_cache": self._pixel_cache(),
-            "parameters": [vars(row) for row in summary(self.model.network, recipe.optim)],
+            "parameters": [vars(row) for row in self.setup.parts],
             "memory": self._memory(max((each[0] for each in batches), default=0)),
         }
 
@@ -239,17 +220,18 @@ class Forecast:
 
     def measured(self) -> float:
         """Seconds of a step here: forwards and backwards of the first micro-batches, after one to warm up."""
-        network: Any = self.model.network
-        if self.recipe.batch.pack != "none":
-            use_packed_attention(network)
-        if self.recipe.run.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+        self.setup.compute_as_trained()
+        network = self.model.network
+        device = network.device
+        precision = precision_of(self.recipe, on_cpu=device.type == "cpu")
         loss = SupervisedLoss(network).train()
         seconds = []
         for micro in [self.first()[0], *self.first()]:
             started = time.perf_counter()
-            loss(micro.batch.to(network.device)).backward()
-            if network.device.type == "cuda":
+            with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+                computed = loss(micro.batch.to(device))
+            computed.backward()
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
         return sum(seconds[1:]) / len(seconds[1:]) * self.plan.accumulate
@@ -257,10 +239,10 @@ class Forecast:
 
 def forecast(recipe: TrainRecipe, *, processes: int, tflops: float | None, measure: bool) -> dict[str, Any]:
     """Print and write the plan of a recipe; its weights are loaded only to measure a step."""
-    section = Section(**recipe.model.model_dump(include=set(Section.model_fields)))
-    if measure:
-        section = section.model_copy(update={"dtype": "float32"}) if section.dtype == "auto" else section
-    made = Forecast(recipe, processes, Qwen25VL.load(section) if measure else skeleton(section))
+    on_gpu = recipe.model.device != "cpu" and torch.cuda.is_available()
+    # Also where the training shares the model out, a step is measured on one device.
+    section = model_section(recipe, on_cpu=not on_gpu).model_copy(update={"device": recipe.model.device})
+    made = Forecast(recipe, processes, loaded(recipe, section, on_gpu=on_gpu) if measure else skeleton(section))
     record = made.record() | {"time": _time(made, tflops, measure=measure)}
     _show(record)
     recipe.run.dir.mkdir(parents=True, exist_ok=True)

@@ -269,7 +269,11 @@ def _work(task: _Task) -> Measures:
     return _mine[0].rows(task[0].tolist(), task[1].tolist())
 
 
-def lengths_of(feed: TrainingDataset, batch: BatchSection) -> tuple[Lengths, NDArray[np.uint64]]:
+# What a plan has to know of the samples of a mixture, and for each what its images were when it was measured.
+Measured = tuple[Lengths, NDArray[np.uint64]]
+
+
+def lengths_of(feed: TrainingDataset, batch: BatchSection) -> Measured:
     """What a plan has to know of the samples of the feed's mixture, and their stamps.
 
     Raises `DataError` if samples are longer than `batch.max_tokens`, unless these are dropped, which is said.

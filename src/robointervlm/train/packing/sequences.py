@@ -21,7 +21,7 @@ from robointervlm.models.qwen2_5_vl.packed import packed
 from robointervlm.train.data.augment import augmented_together
 from robointervlm.train.data.dataset import Bad, MicroBatch, TooLongError, TrainingDataset, stored_size
 from robointervlm.train.data.image_cache import Cut, Loaded, cut
-from robointervlm.train.packing.lengths import lengths_of, stamp
+from robointervlm.train.packing.lengths import Measured, lengths_of, stamp
 from robointervlm.train.packing.plan import Group, Lengths, Row, Rows, rows_of
 from robointervlm.train.recipe import TrainRecipe
 
@@ -181,7 +181,9 @@ class PackedDataset:
         return samples, loaded or []
 
 
-def packing(feed: TrainingDataset, recipe: TrainRecipe, processes: int) -> tuple[PackedDataset, PackedPlan]:
-    """How a recipe with `batch.pack` other than none gets its batches."""
-    lengths, stamps = lengths_of(feed, recipe.batch)
+def packing(
+    feed: TrainingDataset, recipe: TrainRecipe, processes: int, measured: Measured | None = None
+) -> tuple[PackedDataset, PackedPlan]:
+    """How a recipe with `batch.pack` other than none gets its batches; its samples are measured if they are not yet."""
+    lengths, stamps = lengths_of(feed, recipe.batch) if measured is None else measured
     return PackedDataset(feed, stamps), PackedPlan(feed.mixture, recipe, processes, lengths)
