@@ -18,7 +18,7 @@ from made_records import box_record
 from robointervlm.core.answer import Box, Trajectory
 from robointervlm.core.coordinates import CoordinateFormat
 from robointervlm.core.errors import RecipeError
-from robointervlm.data.prepare import ranges, unfinished
+from robointervlm.data.prepare import ranges, rewrite
 from robointervlm.data.prepare.rewrite import Rewriting, Shape, rewrite_to, rewritten
 from robointervlm.data.records import Annotations, RecordError
 
@@ -262,7 +262,7 @@ def test_a_stopped_file_is_gone_on_with(
     read: Read, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, saved: int
 ) -> None:
     monkeypatch.setattr(ranges, "CHUNK", 10)
-    monkeypatch.setattr(unfinished, "_SAVE_EVERY", saved)
+    monkeypatch.setattr(rewrite, "_SAVE_EVERY", saved)
     annotations = read(*(box_record(id=str(index)) for index in range(95)))
 
     def stop(done: int, _: int) -> None:
@@ -284,9 +284,9 @@ KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
 from robointervlm.core.coordinates import CoordinateFormat
-from robointervlm.data.prepare import ranges, unfinished
+from robointervlm.data.prepare import ranges, rewrite
 from robointervlm.data.prepare.rewrite import Rewriting, rewrite_to
-ranges.CHUNK, unfinished._SAVE_EVERY = 10, 2
+ranges.CHUNK, rewrite._SAVE_EVERY = 10, 2
 annotations, root, out = pickle.loads(sys.stdin.buffer.read())
 kill = lambda done, _: done == 50 and os.kill(os.getpid(), signal.SIGKILL)
 rewrite_to(out, annotations, Rewriting(CoordinateFormat.PIXEL), root=root, workers=1, progress=kill)
@@ -310,8 +310,8 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
 def test_what_was_begun_otherwise_is_begun_anew(
     read: Read, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "_SAVE_EVERY", 1)
-    begun = unfinished.Unfinished(tmp_path / "out.json", "another key")
+    monkeypatch.setattr(rewrite, "_SAVE_EVERY", 1)
+    begun = rewrite.Unfinished(tmp_path / "out.json", "another key")
     with contextlib.suppress(KeyboardInterrupt), begun:
         begun.add(['{"id": "other"}'], 1)
         raise KeyboardInterrupt
@@ -320,5 +320,5 @@ def test_what_was_begun_otherwise_is_begun_anew(
 
 
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
-    with unfinished.Unfinished(tmp_path / "out.json", "key"), pytest.raises(RecipeError, match="another process"):
-        unfinished.Unfinished(tmp_path / "out.json", "key").__enter__()
+    with rewrite.Unfinished(tmp_path / "out.json", "key"), pytest.raises(RecipeError, match="another process"):
+        rewrite.Unfinished(tmp_path / "out.json", "key").__enter__()

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from robointervlm.cli.main import run
 from robointervlm.core.coordinates import ImageSize
+from robointervlm.episodes.assemble import published_task
 from robointervlm.episodes.build import BuildConfig, build
-from robointervlm.episodes.layout import published_task
 from robointervlm.episodes.questions import ASKERS
 from robointervlm.models.model import load_model
 from tiny_families import FAMILIES, make_checkpoint, section_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from robointervlm.episodes.lerobot.read import Recording
-from robointervlm.episodes.lerobot.source import LeRobotConfig, LeRobotSource
+from robointervlm.episodes.sources import LeRobotConfig, LeRobotSource
 
 
 class DeadlySource(LeRobotSource):

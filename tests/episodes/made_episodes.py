@@ -1,4 +1,4 @@
-"""An episode laid out by hand, of which every kind of question can be asked."""
+"""An episode laid out by hand, of which every kind of question can be asked; and which questions thinning keeps."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from robointervlm.core.answer import Box, Points, Trajectory
 from robointervlm.core.coordinates import ImageSize
+from robointervlm.episodes.assemble import Thinning
 from robointervlm.episodes.episode import Episode, Frame, Segment, ThingView
 
 OBJECTS = ("red cube", "blue ball", "green brick", "yellow cylinder")
@@ -69,3 +70,11 @@ PLACED = Episode(
 def numbered(number, **changes):
     """The same episode under another number, and so with other random choices."""
     return replace(PLACED, number=number, id=f"sim_s0_{number:07d}", **changes)
+
+
+def balanced(wanted):
+    """Which of these questions a `Thinning` keeps."""
+    thinning = Thinning()
+    for item in wanted:
+        thinning.count(item)
+    return [thinning.keeps(item) for item in wanted]

@@ -7,10 +7,10 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from blind import blind
+from made_episodes import balanced
 
 from robointervlm.core.coordinates import ImageSize
-from robointervlm.episodes.balance import balanced
-from robointervlm.episodes.blind import blind
 from robointervlm.episodes.questions import questions_about
 from robointervlm.episodes.sim.simulate import SimConfig, simulate
 

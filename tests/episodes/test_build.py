@@ -16,8 +16,8 @@ from rich.console import Console
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.data.spec import Catalog
+from robointervlm.episodes.assemble import annotation_file, published_task
 from robointervlm.episodes.build import BuildConfig, build
-from robointervlm.episodes.layout import annotation_file, published_task
 from robointervlm.episodes.questions import ASKERS
 from robointervlm.episodes.sim.engine import load_mujoco
 

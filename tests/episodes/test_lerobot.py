@@ -38,9 +38,9 @@ from robointervlm.episodes.lerobot.cells import box
 from robointervlm.episodes.lerobot.dataset import LeRobotDataset
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, Mapping, read_mapping
 from robointervlm.episodes.lerobot.read import pictures_at, read_episode
-from robointervlm.episodes.lerobot.source import LeRobotConfig
 from robointervlm.episodes.lerobot.video import Video
 from robointervlm.episodes.recorded import build_recorded, validation
+from robointervlm.episodes.sources import LeRobotConfig
 
 QUIET = Console(quiet=True)
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -21,9 +21,9 @@ from lerobot_sets import pictures_of, rows_of, write_v2
 from robointervlm.cli.main import run
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, read_mapping
-from robointervlm.episodes.lerobot.source import LeRobotConfig
 from robointervlm.episodes.lmdb import LmdbConfig
 from robointervlm.episodes.recorded import build_recorded
+from robointervlm.episodes.sources import LeRobotConfig
 
 QUIET = Console(quiet=True)
 NAMES = ("7_exterior_image_1_left", "RH20T_cfg1_task_3")

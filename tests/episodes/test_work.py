@@ -23,8 +23,8 @@ from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.episodes.assemble import Assembly
 from robointervlm.episodes.build import BuildConfig, build
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, read_mapping
-from robointervlm.episodes.lerobot.source import LeRobotConfig
 from robointervlm.episodes.recorded import build_recorded
+from robointervlm.episodes.sources import LeRobotConfig
 from robointervlm.episodes.work import Crew, claim
 from robointervlm.jobs.ray_cluster import cluster
 from robointervlm.jobs.share import Share

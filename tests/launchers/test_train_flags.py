@@ -6,7 +6,7 @@ import pytest
 
 from robointervlm.compat.training import _TRAIN_FLAGS, _TRAIN_SPECIAL, _pairs, started_processes, train_overrides
 from robointervlm.core.errors import RecipeError
-from robointervlm.runs.packages import is_installed
+from robointervlm.runs.run import is_installed
 from robointervlm.train.recipe import TrainRecipe
 from robointervlm.train.setting_names import NAMES, written
 from scripted_benchmark import ROOT

@@ -107,7 +107,7 @@ def test_a_published_annotation_file_names_its_task(stem, task):
 
 
 def test_no_two_tasks_share_a_stem():
-    stems = [stem for task in all_tasks().values() for stem in {task.name, *task.stems}]
+    stems = [stem for task in all_tasks().values() for stem in {task.name, *task.file_stems}]
     assert len(stems) == len(set(stems))
 
 

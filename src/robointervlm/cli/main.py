@@ -14,8 +14,7 @@ from typer.core import TyperGroup
 import robointervlm
 from robointervlm.core import plugins
 from robointervlm.core.errors import ExitCode, RoboInterError
-from robointervlm.runs.fast_exit import ending
-from robointervlm.runs.signals import StopRequested
+from robointervlm.runs.signals import StopRequested, ending
 
 
 class _Command(NamedTuple):

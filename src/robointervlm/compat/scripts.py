@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from robointervlm.compat.results import Evaluation, publish, run_evaluation
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.locate import model_name
-from robointervlm.runs.fast_exit import ending
+from robointervlm.runs.signals import ending
 
 
 class Parser(argparse.ArgumentParser):

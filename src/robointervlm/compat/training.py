@@ -18,7 +18,7 @@ from robointervlm.compat.hugging_face import FIXED, WITHOUT_EFFECT, refuse_other
 from robointervlm.compat.scripts import nearest
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.log import is_main_process
-from robointervlm.runs.packages import is_installed
+from robointervlm.runs.run import is_installed
 from robointervlm.train.setting_names import STARTED_BY, TRAIN_QWEN
 
 

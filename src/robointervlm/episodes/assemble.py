@@ -1,9 +1,10 @@
-"""The published files of a split, put together from the shards of its episodes, one shard in memory at a time."""
+"""The published files of a split: their names, and how they are put together from the shards of its episodes."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,10 +12,79 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from robointervlm.core.errors import DataError
-from robointervlm.episodes.balance import Thinning
-from robointervlm.episodes.layout import annotation_file, episodes_file
 from robointervlm.episodes.questions import ASKERS, Balance
 from robointervlm.episodes.shards import partial_of, problem_file, shard_file, writing
+
+_GENERATION = "Generation/meta/{split}/{source}/origin_format/full_single_multi_contact_obj_"
+_UNDERSTANDING = "Understanding/meta/{split}/{source}/"
+_FILES: dict[str, str] = {
+    "current_box": _GENERATION + "current_box_qa.json",
+    "final_box": _GENERATION + "final_box_qa.json",
+    "contact_box": _GENERATION + "contact_box_qa.json",
+    "gripper_det": _GENERATION + "gripper_det_qa.json",
+    "contact_point": _GENERATION + "contact_point_qa.json",
+    "traj": _GENERATION + "traj_qa.json",
+    "traj_wo_init_pos": _GENERATION + "traj_qa_wo_init_pos.json",
+    "grounding": _UNDERSTANDING + "grounding_qa.json",
+    "naming": _UNDERSTANDING + "naming_qa.json",
+}
+_EPISODES = "Episodes/meta/{split}/{source}/episodes.jsonl"
+# In validation the three families of planning questions are published apart, in training in one file.
+_FAMILIES = {"planning": "planning", "planning_choice": "choice", "planning_decide": "decide"}
+
+
+def annotation_file(task: str, split: str, source: str) -> str:
+    """The file of a task's records, relative to the data root; several tasks may share one."""
+    if task in _FAMILIES:
+        folder = source if split == "train" else f"{source}/{_FAMILIES[task]}"
+        return f"Task_planning/meta/{split}/{folder}/task_planning.json"
+    return _FILES.get(task, _UNDERSTANDING + f"{task}.json").format(split=split, source=source)
+
+
+def published_task(task: str) -> str:
+    """The task that a file's records are of; two files may ask the same one in two ways."""
+    return {"traj_direction_words": "traj_direction_choice"}.get(task, task)
+
+
+def episodes_file(split: str, source: str) -> str:
+    """The file of the episodes with all their labels."""
+    return _EPISODES.format(split=split, source=source)
+
+
+class Thinning:
+    """Which questions are kept: of each group as many of every class, and all that want no balance.
+
+    All are counted first and then asked about in their order, so that no more than the counts has to be held. Those
+    left out are spread evenly. A group in which a class is missing is left out wholly.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._classes: dict[str, int] = {}
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._least: dict[str, int] | None = None
+
+    def count(self, item: Balance | None) -> None:
+        """Takes note of a question."""
+        if item is not None:
+            self._counts[item.group, item.answer] += 1
+            self._classes.setdefault(item.group, item.classes)
+
+    def keeps(self, item: Balance | None) -> bool:
+        """Whether the next question is kept; every one that was counted is asked about once."""
+        if item is None:
+            return True
+        if self._least is None:
+            counts: dict[str, list[int]] = {}
+            for (group, _), frequency in self._counts.items():
+                counts.setdefault(group, []).append(frequency)
+            self._least = {
+                group: min(found) if len(found) == self._classes[group] else 0 for group, found in counts.items()
+            }
+        key = (item.group, item.answer)
+        least, count, seen = self._least[item.group], self._counts[key], self._seen[key]
+        self._seen[key] += 1
+        return (seen + 1) * least // count > seen * least // count
 
 
 @dataclass(frozen=True)
@@ -30,7 +100,7 @@ class Assembly:
         """Writes the files of these episodes, in this order; returns the number of records by task.
 
         Of tasks that want it, questions are left out until their answers are equally frequent. The shards are read
-        twice: once to count the answers, once to write.
+        twice: once to count the answers, once to write; one is in memory at a time.
         """
         if not len(numbers):
             return {}

@@ -22,9 +22,8 @@ from robointervlm.episodes.assemble import Assembly, check_complete
 from robointervlm.episodes.questions import ASKERS
 from robointervlm.episodes.shards import png, shard_file, write_episode, write_file
 from robointervlm.episodes.sim.engine import load_mujoco
-from robointervlm.episodes.sim.film import film
 from robointervlm.episodes.sim.scene import COLOURS
-from robointervlm.episodes.sim.simulate import SimConfig, take
+from robointervlm.episodes.sim.simulate import SimConfig, film, take
 from robointervlm.episodes.work import Crew, Job, claim
 
 Split = Literal["train", "val"]
@@ -88,10 +87,6 @@ class BuildConfig:
         }
 
 
-def _sim(config: BuildConfig) -> SimConfig:
-    return SimConfig(config.size, config.frames, config.failure_share, config.colours)
-
-
 @dataclass(frozen=True)
 class BuildReport:
     """What a build left: numbers of records by split and task, episodes made now and found ready, time taken."""
@@ -143,7 +138,7 @@ def build(
 
 def make_episode(config: BuildConfig, root: Path, split: str, number: int) -> None:
     """Simulates one episode and writes its pictures, then its shard, which says that it is complete."""
-    taken = take(config.seed, number, _sim(config))
+    taken = take(config.seed, number, SimConfig(config.size, config.frames, config.failure_share, config.colours))
     pictures = []
     for frame in taken.episode.frames:
         path = f"Generation/image/{split}/{SOURCE}/{taken.episode.id}/{frame.index:03d}.png"

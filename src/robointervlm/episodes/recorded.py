@@ -25,10 +25,9 @@ from PIL import Image
 from rich.console import Console
 
 from robointervlm.core.errors import DataError, RefusedError
-from robointervlm.episodes.assemble import Assembly, check_complete, read_shard
+from robointervlm.episodes.assemble import Assembly, annotation_file, check_complete, published_task, read_shard
 from robointervlm.episodes.build import WORDINGS_BY
 from robointervlm.episodes.episode import Episode
-from robointervlm.episodes.layout import annotation_file, published_task
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, Mapping
 from robointervlm.episodes.lerobot.read import Recording
 from robointervlm.episodes.lerobot.video import Picture

@@ -1,10 +1,11 @@
-"""The folder of one run, and the lock that keeps it to one writer."""
+"""The folder of one run, the lock that keeps it to one writer, and what it runs on."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -101,6 +102,15 @@ def environment() -> dict[str, object]:
         "processors": os.cpu_count(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package can be imported; a folder that only has its name, as wandb makes one, is none."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None
 
 
 def _version(package: str) -> str | None:

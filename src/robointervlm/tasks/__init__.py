@@ -82,7 +82,7 @@ def is_ours(name: str) -> bool:
 def task_for_stem(stem: str) -> Task:
     """The task of an annotation file, by its name without folder and `.json`, or by the task's own name (`--type`)."""
     name = stem.removesuffix(".jsonl").removesuffix(".json")
-    known = {known: task for task in all_tasks().values() for known in (task.name, *task.stems)}
+    known = {known: task for task in all_tasks().values() for known in (task.name, *task.file_stems)}
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(all_tasks())
         raise RecipeError(f"no task is known for the annotations '{name}'; nearest: {near}.")

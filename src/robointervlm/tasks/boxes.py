@@ -17,14 +17,14 @@ from robointervlm.tasks.task import Column, Task
 BOX_METRICS = Box.metrics
 
 
-def box_task(name: str, key: str, stems: tuple[str, ...] | None = None, column: Column = "") -> Task:
-    """A task whose answer is one box under `key`; `stems` are the published ones of a generation task by default."""
+def box_task(name: str, key: str, file_stems: tuple[str, ...] | None = None, column: Column = "") -> Task:
+    """A task whose answer is one box under `key`; `file_stems`: those published of a generation task by default."""
     return Task(
         name=name,
         reading=partial(read_box, key=key),
         write=partial(write_answer, key=key),
         metrics=BOX_METRICS,
-        stems=(f"full_single_multi_contact_obj_{name}_qa",) if stems is None else stems,
+        file_stems=(f"full_single_multi_contact_obj_{name}_qa",) if file_stems is None else file_stems,
         max_new_tokens=256,
         column=column,
         wordings=GROUNDING,

@@ -20,13 +20,13 @@ def _reading_to(text: str, _space: Space | None, question: str) -> Reading:
     return read_choice(text, options_in(question) or None)
 
 
-def _choice_task(name: str, *stems: str, places_in_question: bool = False) -> Task:
+def _choice_task(name: str, *file_stems: str, places_in_question: bool = False) -> Task:
     return Task(
         name=name,
         reading=_reading,
         write=write_answer,
         metrics=Choice.metrics,
-        stems=stems,
+        file_stems=file_stems,
         places_in_question=places_in_question,
         max_new_tokens=256,
         reading_to=_reading_to,

@@ -27,7 +27,7 @@ TASKS = (
         reading=partial(read_points, key=_KEY, count=2),
         write=partial(write_answer, key=_KEY),
         metrics=(Metric("Distance", "lower", _distance, "px", penalty=one_diagonal),),
-        stems=("full_single_multi_contact_obj_contact_point_qa",),
+        file_stems=("full_single_multi_contact_obj_contact_point_qa",),
         max_new_tokens=256,
     ),
 )

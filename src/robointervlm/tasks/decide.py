@@ -19,7 +19,7 @@ TASKS = (
         reading=_reading,
         write=write_answer,
         metrics=YesNo.metrics,
-        stems=("contact_decide", "rh20t_contact_decide", "droid_contact_decide"),
+        file_stems=("contact_decide", "rh20t_contact_decide", "droid_contact_decide"),
         max_new_tokens=256,
         column="Contact",
     ),

@@ -8,13 +8,13 @@ from robointervlm.tasks.boxes import box_task
 from robointervlm.tasks.task import Task, text_reading
 
 TASKS = (
-    box_task("grounding", "bbox_2d", stems=("grounding_qa",)),
+    box_task("grounding", "bbox_2d", file_stems=("grounding_qa",)),
     Task(
         name="naming",
         reading=text_reading,
         write=write_answer,
         metrics=Text.metrics,
-        stems=("naming_qa",),
+        file_stems=("naming_qa",),
         places_in_question=True,
         max_new_tokens=32,
     ),

@@ -10,7 +10,7 @@ from robointervlm.metrics.standard import absolute_error
 from robointervlm.tasks.task import Task
 
 
-def number_task(name: str, *, unit: str, penalty: float, key: str = "", stems: tuple[str, ...] = ()) -> Task:
+def number_task(name: str, *, unit: str, penalty: float, key: str = "", file_stems: tuple[str, ...] = ()) -> Task:
     """A task whose answer is a number in this unit, under `key` if one is asked for; by default the task's name.
 
     It is measured by its absolute error, which for a failed answer is the penalty, and never more.
@@ -21,6 +21,6 @@ def number_task(name: str, *, unit: str, penalty: float, key: str = "", stems: t
         reading=partial(read_number, key=key, unit=unit),
         write=partial(write_answer, key=key),
         metrics=(absolute_error(unit, penalty=penalty),),
-        stems=stems,
+        file_stems=file_stems,
         max_new_tokens=64,
     )

@@ -20,11 +20,11 @@ from robointervlm.tasks.trajectory import TASKS as TRAJECTORIES
 
 
 def _plain(task: Task, name: str) -> Task:
-    return replace(task, name=name, stems=(), places_in_question=False, column="", task_of_record=None)
+    return replace(task, name=name, file_stems=(), places_in_question=False, column="", task_of_record=None)
 
 
 TASKS = (
-    box_task("any_box", "bbox_2d", stems=()),
+    box_task("any_box", "bbox_2d", file_stems=()),
     _plain(TRAJECTORIES[0], "any_traj"),
     Task(
         name="any_points",

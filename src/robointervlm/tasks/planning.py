@@ -216,7 +216,7 @@ TASKS = (
             Metric("BLEU unsmoothed", "higher", partial(_bleu, "none"), "share", worst=0.0),
             Metric("sacreBLEU", "higher", _sacre_bleu, "share", worst=0.0),
         ),
-        stems=("task_planning", "all_plan_VQA"),
+        file_stems=("task_planning", "all_plan_VQA"),
         column="Planning BLEU",
         task_of_record=_told_apart,
     ),

@@ -16,8 +16,10 @@ _BY_NAME = {metric.name: metric for metric in BOX_METRICS}
 _METRICS = tuple(_BY_NAME[name] for name in ("ACC@IoU>0.5", "ACC@IoU>0.1", "IoU"))
 
 
-def _referring_task(name: str, column: ThirdPartyColumn, *stems: str) -> Task:
-    return replace(box_task(name, "bbox_2d", stems=stems), metrics=_METRICS, column=column, wordings=REFERRING)
+def _referring_task(name: str, column: ThirdPartyColumn, *file_stems: str) -> Task:
+    return replace(
+        box_task(name, "bbox_2d", file_stems=file_stems), metrics=_METRICS, column=column, wordings=REFERRING
+    )
 
 
 TASKS = (

@@ -54,7 +54,7 @@ TASKS = (
             ),
             Metric("Exact", "higher", _exact, "share", worst=0.0),
         ),
-        stems=("robovqa", "robovqa_val"),
+        file_stems=("robovqa", "robovqa_val"),
         max_new_tokens=256,
         column="RoboVQA",
     ),

@@ -45,8 +45,8 @@ ThirdPartyColumn = Literal["Where2Place", "RoboRefIt", "RoboVQA", "RefCOCOg val"
 class Task:
     """One kind of question. The first metric is the headline.
 
-    `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `stems` are the names of
-    the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
+    `reading` takes a model's text and the space it writes in; `read` gives its answer alone. `file_stems` are the names
+    of the published annotation files (without `.json`) that hold this task; `places_in_question` says that bracketed
     numbers in the question are places in the image and are converted with the answer. `reading_to` is for tasks whose
     question says how its answers may be worded: it takes the question, too. `column` is the column of the paper's
     Table 3 or Table 2 that the task feeds, empty for none. `wordings` are the task's own ways of putting its question,
@@ -60,7 +60,7 @@ class Task:
     reading: Callable[[str, Space | None], Reading]
     write: Callable[[Answer, Space | None], str]
     metrics: tuple[Metric, ...]
-    stems: tuple[str, ...] = ()
+    file_stems: tuple[str, ...] = ()
     places_in_question: bool = False
     max_new_tokens: int = 512
     reading_to: Callable[[str, Space | None, str], Reading] | None = None

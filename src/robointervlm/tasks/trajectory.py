@@ -21,7 +21,7 @@ _TRAJ = Task(
     reading=partial(read_trajectory, key=_KEY),
     write=partial(write_answer, key=_KEY),
     metrics=Trajectory.metrics,
-    stems=("full_single_multi_contact_obj_traj_qa",),
+    file_stems=("full_single_multi_contact_obj_traj_qa",),
     places_in_question=True,
     column="Trace",
     wordings=TRAJECTORY,
@@ -32,7 +32,7 @@ TASKS = (
     replace(
         _TRAJ,
         name="traj_wo_init_pos",
-        stems=("full_single_multi_contact_obj_traj_qa_wo_init_pos",),
+        file_stems=("full_single_multi_contact_obj_traj_qa_wo_init_pos",),
         places_in_question=False,
         column="",
     ),

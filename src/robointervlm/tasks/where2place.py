@@ -59,7 +59,7 @@ TASKS = (
             Metric("Inside", "higher", _share, "share", worst=0.0),
             Metric("First inside", "higher", _first, "share", worst=0.0),
         ),
-        stems=("where2place", "point_questions"),
+        file_stems=("where2place", "point_questions"),
         max_new_tokens=256,
         column="Where2Place",
         wordings=POINTING,

@@ -11,14 +11,20 @@ and more in a row with nothing but separators between them. Everything else (`St
 
 from __future__ import annotations
 
-from robointervlm.core.answer import Box, Choice, Number, Points, Text, Trajectory, YesNo
-from robointervlm.core.coordinates import Space
+import contextlib
+import re
+from collections.abc import Mapping
+
+from robointervlm.core import plugins
+from robointervlm.core.answer import Answer, Box, Choice, Number, Points, Text, Trajectory, YesNo, answer_type
+from robointervlm.core.coordinates import Space, pairs
+from robointervlm.core.errors import DataError
+from robointervlm.core.reading.numbers import LARGEST, NUMBER
 from robointervlm.core.reading.places import read_box, read_points, read_trajectory
 from robointervlm.core.reading.quantity import read_number
-from robointervlm.core.reading.question import find_places
-from robointervlm.core.reading.record import answer_from_json
 from robointervlm.core.reading.text import Reading, Tier, without_question
 from robointervlm.core.reading.words import options_in, read_choice, read_text, read_yes_no
+from robointervlm.core.sample import Place, Question
 
 __all__ = [
     "Reading",
@@ -35,6 +41,47 @@ __all__ = [
     "read_yes_no",
     "without_question",
 ]
+
+_PLACE = re.compile(
+    rf"\[\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+(?:,\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+)?+\]"
+    rf"|\(\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+(?:,\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+)?+\)"
+)
+_ONE = re.compile(NUMBER)
+
+
+def find_places(text: str, space: Space) -> Question:
+    """A question's text with the bracketed pairs and fours of numbers in it held apart as places, in pixels.
+
+    Everything else stays text, single numbers and rows without brackets included. Written back in the same space it
+    is the same text up to the rounding of that space.
+    """
+    parts: list[str | Place] = []
+    position = 0
+    for match in _PLACE.finditer(text):
+        numbers = [float(number) for number in match[0][1:-1].split(",")]
+        if not all(abs(number) <= LARGEST for number in numbers):
+            continue
+        if match.start() > position:
+            parts.append(text[position : match.start()])
+        parts.append(Place(space.to_pixels(pairs(numbers)), _ONE.sub("{}", match[0])))
+        position = match.end()
+    if position < len(text) or not parts:
+        parts.append(text[position:])
+    return tuple(parts)
+
+
+def answer_from_json(record: Mapping[str, object]) -> Answer:
+    """The answer that `answer_to_json` wrote, to the last digit. Anything else is a `DataError`."""
+    if len(record) == 1:
+        [(key, value)] = record.items()
+        if answer_type(key) is None:  # it may be of a plugin that nobody has asked for yet
+            plugins.load_all("robointervlm.tasks")
+        if (kind := answer_type(key)) is not None:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                return kind.from_json(value)
+    raise DataError(
+        f"{str(dict(record))[:200]} is not an answer as records hold it, such as {{'box': [x1, y1, x2, y2]}}."
+    )
 
 
 def _choice(text: str, _space: Space | None = None, *, key: str = "") -> Reading:

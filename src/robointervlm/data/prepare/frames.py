@@ -88,7 +88,7 @@ def read_mapping(file: Path) -> FrameMapping:
     """The mapping in a YAML file; a `RecipeError` says what is wrong with it."""
     mapping = checked(FrameMapping, read_yaml(file, "mapping"), source=f"mapping {file}")
     for name in mapping.tasks:
-        if not task_named(name).stems:
+        if not task_named(name).file_stems:
             raise RecipeError(f"mapping {file}: the task '{name}' has no published file to write its records like.")
     return mapping
 
@@ -254,7 +254,7 @@ def _write_all(records: Mapping[str, list[dict[str, Any]]], mapping: FrameMappin
         if not made:
             continue
         folder = f"Generation/meta/{mapping.split}/{mapping.source}/origin_format"
-        file = f"{folder}/{task_named(name).stems[0]}.json"
+        file = f"{folder}/{task_named(name).file_stems[0]}.json"
         lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in made)
         _write(out / file, f"[\n{lines}\n]\n")
         entries[f"{mapping.source}_{name}_{mapping.split}"] = {

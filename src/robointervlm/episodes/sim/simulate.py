@@ -1,11 +1,13 @@
-"""One simulated episode from one number."""
+"""One simulated episode from one number, and pictures of any moment of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
@@ -183,3 +185,19 @@ def _frame(stage: Stage, motion: Motion, index: int) -> Frame:
         subtask=step.subtask,
         primitive=step.primitive,
     )
+
+
+def film(scene: Scene, motion: Motion, moments: Collection[int]) -> dict[int, NDArray[np.uint8]]:
+    """The pictures of these time steps.
+
+    The arm goes through all steps up to the last one wanted, so that a picture does not depend on which others are.
+    """
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    if not moments:
+        return pictures
+    stage = Stage(scene)
+    for index in range(max(moments) + 1):
+        stage.pose(pose_of(motion, index))
+        if index in moments:
+            pictures[index] = render(stage).rgb
+    return pictures

@@ -20,7 +20,7 @@ from accelerate.tracking import (
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.files import write_atomically
-from robointervlm.runs.packages import is_installed
+from robointervlm.runs.run import is_installed
 from robointervlm.train.recipe import Tracker, TrainRecipe
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,8 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from made_episodes import balanced
 
-from robointervlm.episodes.balance import balanced
 from robointervlm.episodes.questions import Balance
 
 YES, NO = Balance("lift", "Yes", 2), Balance("lift", "No", 2)

@@ -10,7 +10,7 @@ import pytest
 # The object in `sys` is alive until the interpreter is taken apart.
 PROGRAM = """
 import atexit, sys, threading, time
-from robointervlm.runs.fast_exit import ending
+from robointervlm.runs.signals import ending
 
 class Kept:
     def __del__(self, write=sys.stderr.write):
