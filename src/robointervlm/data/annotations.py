@@ -121,7 +121,12 @@ class RecordFile:
         self._file: BinaryIO | None = None
         self._spans: NDArray[np.int64] | None = None
         self._state: tuple[int, int] | None = None
-        self._layout, self._begin = self._inspect()
+        try:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                self._layout, self._begin = _layout(path, content)
+        except (OSError, ValueError) as error:  # ValueError: mmap's answer to a file without content
+            why = "is empty" if isinstance(error, ValueError) else f"cannot be read: {error.strerror}"
+            raise DataError(f"annotation file {path} {why}.") from error
 
     def __len__(self) -> int:
         return len(self._places())
@@ -132,7 +137,8 @@ class RecordFile:
         try:
             return _decoded(content.decode("utf-8"))
         except _BAD_JSON as error:
-            raise RecordError(self.problem(position, "", f"is not JSON: {_said(error)}")) from error
+            said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise RecordError(self.problem(position, "", f"is not JSON: {said}")) from error
 
     def escapes_surrogates(self, position: int) -> bool:
         r"""Whether the record has `\ud800` to `\udfff` in it: halves of characters, two of which are a whole one."""
@@ -161,15 +167,6 @@ class RecordFile:
     def __getstate__(self) -> dict[str, Any]:
         kept = isinstance(self._spans, np.memmap)
         return {**self.__dict__, "_file": None, **({"_spans": None} if kept else {})}
-
-    def _inspect(self) -> tuple[Layout, int]:
-        """Which kind of file this is, and where its content begins."""
-        try:
-            with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _layout(self.path, content)
-        except (OSError, ValueError) as error:  # ValueError: mmap's answer to a file without content
-            why = "is empty" if isinstance(error, ValueError) else f"cannot be read: {error.strerror}"
-            raise DataError(f"annotation file {self.path} {why}.") from error
 
     def _opened(self) -> BinaryIO:
         """The file, in the state in which its records were found."""
@@ -203,6 +200,7 @@ class RecordFile:
 
 
 def _layout(path: Path, content: mmap.mmap) -> tuple[Layout, int]:
+    """Which kind of file this is, and where its content begins."""
     begin = len(_BOM) if content[: len(_BOM)] == _BOM else 0
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise DataError(f"annotation file {path} is UTF-16; save it as UTF-8.")
@@ -244,7 +242,3 @@ def _json(line: bytes) -> object:
 
 
 _BAD_JSON = (ValueError, RecursionError)  # ValueError: bad JSON, bad UTF-8, an integer of thousands of digits
-
-
-def _said(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

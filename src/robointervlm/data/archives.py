@@ -229,7 +229,11 @@ class Archive:
             size, packed, offset = self._long_sizes(extra, (size, packed, offset))
         if offset + packed > self.size or size >= 2**62:
             self._damaged("a member lies outside of it; it is truncated, or a part is missing")
-        name = _decoded(buffer[begin : begin + name_size], utf8=bool(flags & 0x800))
+        written = buffer[begin : begin + name_size]
+        try:
+            name = written.decode("utf-8")
+        except UnicodeDecodeError:  # without the flag for UTF-8 it mostly is that nevertheless, and cp437 if not
+            name = written.decode("utf-8", "replace") if flags & 0x800 else written.decode("cp437")
         mode = attributes >> 16 if made_by >> 8 == 3 or attributes >> 28 else 0
         return Member(name, flags, method, checksum, packed, size, mode, offset, entry), length
 
@@ -323,11 +327,3 @@ def opened_archive(path: Path) -> Archive:
 @lru_cache(maxsize=32)
 def _kept(path: Path, *_: int) -> Archive:
     return Archive(path)
-
-
-def _decoded(name: bytes, *, utf8: bool) -> str:
-    """A member's name; without the flag for UTF-8 it mostly is UTF-8 nevertheless, and the format's cp437 if not."""
-    try:
-        return name.decode("utf-8")
-    except UnicodeDecodeError:
-        return name.decode("utf-8", "replace") if utf8 else name.decode("cp437")

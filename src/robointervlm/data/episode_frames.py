@@ -54,7 +54,13 @@ class EpisodeFrame(NamedTuple):
         value = _table(data, *_version(data)).get(keys[self.number], max_bytes=max_bytes)
         if value is None:
             raise DataError(f"{data} has no key {keys[self.number][:80]!r}, which {meta} names.")
-        return _encoded(read_pickle(value, f"{data}, key {keys[self.number][:80]!r},"), data)
+        encoded = read_pickle(value, f"{data}, key {keys[self.number][:80]!r},")
+        # The bytes of the picture's file: as they are, or as the array of bytes that OpenCV encodes to.
+        if isinstance(encoded, np.ndarray) and encoded.dtype == np.uint8:
+            return encoded.tobytes()
+        if isinstance(encoded, bytes):
+            return encoded
+        raise DataError(f"{data} holds {type(encoded).__name__} where an encoded picture is expected.")
 
 
 def frame_count(meta: Path, camera: str) -> int:
@@ -71,15 +77,6 @@ def frame_of_key(path: str, folder: str, camera: str, *, swapped: bool) -> Episo
     """The frame that a record's `…/episode#index` names, of an episode below `folder`."""
     episode, _, index = path.rpartition("/")[2].rpartition("#")
     return EpisodeFrame(f"{folder}/{episode}", camera, int(index), swapped)
-
-
-def _encoded(value: object, data: Path) -> bytes:
-    """The bytes of the picture's file: as they are, or as the array of bytes that OpenCV encodes to."""
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        return value.tobytes()
-    if isinstance(value, bytes):
-        return value
-    raise DataError(f"{data} holds {type(value).__name__} where an encoded picture is expected.")
 
 
 def _version(file: Path) -> tuple[int, int, int]:

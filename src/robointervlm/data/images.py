@@ -71,7 +71,8 @@ def locate(ref: ImageRef) -> Path:
 
 def size(ref: ImageRef) -> ImageSize:
     """The picture's stored size, from its header."""
-    with _opened(ref) as image:
+    file, place = _stored(ref)
+    with file, _checked(file, place) as image:
         return ImageSize(*image.size)
 
 
@@ -146,15 +147,8 @@ class StoredPicture:
 
 
 @contextmanager
-def _opened(ref: ImageRef) -> Iterator[ImageFile.ImageFile]:
-    """The picture with its header read and its limits checked, not decoded."""
-    file, place = _stored(ref)
-    with file, _checked(file, place) as image:
-        yield image
-
-
-@contextmanager
 def _checked(file: BinaryIO, place: str) -> Iterator[ImageFile.ImageFile]:
+    """The picture with its header read and its limits checked, not decoded."""
     try:
         image = _header(file, place)
         width, height = image.size

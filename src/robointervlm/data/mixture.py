@@ -137,7 +137,13 @@ class Mixture(Sequence[Sample]):
         self.seed = seed
         found = _resolved(entries, catalog, root, split)
         declared = {"follow_links": True} if follow_links else {}
-        self._parts = [_part(spec.model_copy(update=declared), percent, root, seed) for spec, percent in found]
+        self._parts: list[_Part] = []
+        for spec, percent in found:
+            annotations = Annotations(spec.model_copy(update=declared), root)
+            count = len(annotations)
+            if count == 0:
+                raise DataError(f"dataset '{spec.name}' has no records: {annotations.file.path}.")
+            self._parts.append(_Part(annotations, percent, subset(spec.name, count, percent, seed)))
         self._ends = list(accumulate(len(part.positions) for part in self._parts))
 
     def __len__(self) -> int:
@@ -207,18 +213,16 @@ def _resolved(
     return list(found.values())
 
 
-def _splits(pattern: str, split: Split) -> tuple[str, ...]:
-    """The splits whose datasets a pattern takes: that of its own ending, else those of what the mixture is for."""
-    ending = pattern.rpartition("_")[2]
-    if ending in get_args(Split):
-        return (ending,)
-    return (split,) if pattern == ALL or split == "train" else ("val", "test")
-
-
 def _at_hand(pattern: str, catalog: Catalog, root: Path | None, split: Split) -> list[DatasetSpec]:
     """Every dataset of the catalog that `all` or a pattern stands for and whose annotation file exists."""
     base, at, coordinates = pattern.partition("@")
-    splits = _splits(base, split)
+    # That of the pattern's own ending, else those of what the mixture is for.
+    ending = base.rpartition("_")[2]
+    splits: tuple[str, ...] = ("val", "test")
+    if ending in get_args(Split):
+        splits = (ending,)
+    elif base == ALL or split == "train":
+        splits = (split,)
     kind = (
         "training" if splits == ("train",) else " and ".join({"val": "validation"}.get(each, each) for each in splits)
     )
@@ -243,11 +247,3 @@ def _at_hand(pattern: str, catalog: Catalog, root: Path | None, split: Split) ->
     if missing:
         logger.info("'%s': not under %s: %s", pattern, place, ", ".join(missing))
     return found
-
-
-def _part(spec: DatasetSpec, percent: float, root: Path | None, seed: int) -> _Part:
-    annotations = Annotations(spec, root)
-    count = len(annotations)
-    if count == 0:
-        raise DataError(f"dataset '{spec.name}' has no records: {annotations.file.path}.")
-    return _Part(annotations, percent, subset(spec.name, count, percent, seed))

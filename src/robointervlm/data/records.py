@@ -40,7 +40,6 @@ _ROLES = {"human": "user", "huamn": "user", "user": "user", "gpt": "assistant", 
 }
 _IMAGE_FIELDS = ("image", "images", "image_path")
 _ANSWER_FIELDS = ("ground_truth", "gt")
-_SIZE_FIELDS = (("w", "h"), ("width", "height"))
 _READ_FIELDS = frozenset(
     ("id", "conversations", "messages", "question", "episode", "new_w", "new_h", "w", "h", "width", "height")
     + _IMAGE_FIELDS
@@ -80,18 +79,17 @@ class Annotations(Sequence[Sample]):
         self.task = task_named(spec.task)
         self.file = RecordFile(spec.annotation_file(root))
         self.image_root = spec.image_root(root)
-        self._chosen = self._matching() if spec.where else None
+        self._chosen: NDArray[np.int64] | None = None  # where in the file the records are that `where` takes
+        if spec.where and self.file.is_large:
+            self._chosen = stored("where", self.file.path, repr(sorted(spec.where.items())), self._match)
+        elif spec.where:
+            self._chosen = self._match()
 
     def __len__(self) -> int:
         return len(self.file) if self._chosen is None else len(self._chosen)
 
-    def _matching(self) -> NDArray[np.int64]:
-        """The positions in the file of the records that the dataset takes; a `DataError` if it takes none."""
-        if self.file.is_large:
-            return stored("where", self.file.path, repr(sorted(self.spec.where.items())), self._match)
-        return self._match()
-
     def _match(self) -> NDArray[np.int64]:
+        """The positions in the file of the records that the dataset takes; a `DataError` if it takes none."""
         chosen = array("q")
         for position in range(len(self.file)):
             with suppress(RecordError):  # a line that is no JSON has no fields
@@ -118,7 +116,12 @@ class Annotations(Sequence[Sample]):
         with self.naming(index):
             record = self.raw(index)
             if isinstance(record, dict) and self.file.escapes_surrogates(self._position(index)):
-                _refuse_half_characters(record)
+                # JSON can write half of a surrogate pair, but nothing that is made of it.
+                try:
+                    json.dumps(record, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    field = next(place for place, text in _texts(record, "") if _HALF.search(text))
+                    raise FieldError(field, "holds half of a surrogate pair, which is no character") from None
             return read_record(record, self.spec, self.task, self.image_root, self._position(index))
 
     @contextmanager
@@ -171,7 +174,8 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
     """
     if not isinstance(record, dict):
         raise FieldError("", f"is {_kind(record)}; a record is a JSON object")
-    task = _task_of(record, task)
+    if task.task_of_record is not None and (named := task.task_of_record(record)) is not None:
+        task = task_named(named)
     if record.get("video") or record.get("videos"):
         raise FieldError(
             "video" if record.get("video") else "videos", "videos are not read; give their frames as images"
@@ -192,6 +196,7 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         for question, answer in zip(questions, conversation.answers, strict=True):
             read, notes = _answer(answer, task, space)
             turns.append(Turn(_question(question, task, space), read))
+    episode = record.get("episode")
     extra = {key: value for key, value in record.items() if key not in _READ_FIELDS}
     if conversation.system:
         extra["system"] = conversation.system
@@ -203,24 +208,10 @@ def read_record(record: object, spec: DatasetSpec, task: Task, image_root: Path,
         turns=tuple(turns),
         size=sizes.stored,
         raw_answer=conversation.answers[-1],
-        episode=_episode(record),
+        episode="" if episode is None else str(episode),
         extra=extra,
         notes=notes,
     )
-
-
-def _task_of(record: Mapping[str, object], task: Task) -> Task:
-    named = task.task_of_record(record) if task.task_of_record is not None else None
-    return task if named is None else task_named(named)
-
-
-def _refuse_half_characters(record: Mapping[str, Any]) -> None:
-    """Raises `FieldError` for half of a surrogate pair anywhere: JSON can write it, but nothing that is made of it."""
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        field = next(place for place, text in _texts(record, "") if _HALF.search(text))
-        raise FieldError(field, "holds half of a surrogate pair, which is no character") from None
 
 
 def _texts(value: object, place: str) -> Iterator[tuple[str, str]]:
@@ -249,11 +240,6 @@ def _name(record: object) -> str:
     """The record's own id as text; empty if it has none that is a name."""
     name = record.get("id") if isinstance(record, dict) else None
     return str(name) if isinstance(name, str | int | float) and not isinstance(name, bool) else ""
-
-
-def _episode(record: Mapping[str, Any]) -> str:
-    value = record.get("episode")
-    return "" if value is None else str(value)
 
 
 def _generated_name(record: Mapping[str, object], index: int) -> str:
@@ -343,7 +329,11 @@ def pictures_of(record: Mapping[str, Any], spec: DatasetSpec, root: Path) -> tup
             raise FieldError(given[0], f"holds {path!r}; the path of a picture is expected")
     if spec.strip_prefix or spec.episodes:
         paths = [_placed(record, given[0], path, spec) for path in paths]
-    sizes = [_declared_size(record, spec), *[None] * len(paths)]
+    # Sizes are stated of the first picture.
+    stated = two_sizes(record, ("w", "h")) or two_sizes(record, ("width", "height"))
+    if stated is None and spec.image_size:
+        stated = ImageSize(*spec.image_size)
+    sizes = [stated, *[None] * len(paths)]
     return tuple(ImageRef(root, path, size, spec.follow_links) for path, size in zip(paths, sizes, strict=False))
 
 
@@ -351,21 +341,11 @@ def _placed(record: Mapping[str, Any], field: str, path: str, spec: DatasetSpec)
     """The picture's path below the dataset's `images`."""
     if spec.episodes and not record.get("is_local") and is_frame_key(path):
         return str(frame_of_key(path, spec.episodes, spec.camera, swapped=spec.channels == "bgr"))
-    return _stripped(field, path, spec.strip_prefix)
-
-
-def _stripped(field: str, path: str, prefix: str) -> str:
-    if not path.startswith(prefix):
-        raise FieldError(field, f"'{path}' does not start with '{prefix}', which the dataset's strip_prefix takes off")
-    return path[len(prefix) :]
-
-
-def _declared_size(record: Mapping[str, Any], spec: DatasetSpec) -> ImageSize | None:
-    for fields in _SIZE_FIELDS:
-        found = two_sizes(record, fields)
-        if found is not None:
-            return found
-    return ImageSize(*spec.image_size) if spec.image_size else None
+    if not path.startswith(spec.strip_prefix):
+        raise FieldError(
+            field, f"'{path}' does not start with '{spec.strip_prefix}', which the dataset's strip_prefix takes off"
+        )
+    return path[len(spec.strip_prefix) :]
 
 
 def two_sizes(record: Mapping[str, Any], fields: tuple[str, str]) -> ImageSize | None:

@@ -193,8 +193,13 @@ class Catalog(Mapping[str, DatasetSpec]):
         self._aliases: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         for place in ((_BUILT_IN,) if built_in else ()) + extra:
-            for file in _yaml_files(place):
-                self._read(file)
+            if place.is_file():
+                self._read(place)
+            elif not place.is_dir():
+                raise RecipeError(f"catalog '{place}' does not exist; give a folder of YAML files, or one such file.")
+            else:
+                for file in sorted(path for path in place.iterdir() if path.suffix in {".yaml", ".yml"}):
+                    self._read(file)
         for alias, target in self._aliases.items():
             if target not in self._entries:
                 raise RecipeError(f"{self._files[alias]}: '{alias}' is an alias of '{target}', which is not there.")
@@ -204,7 +209,10 @@ class Catalog(Mapping[str, DatasetSpec]):
         base, at, coordinates = name.partition("@")
         spec = self._entries.get(self._aliases.get(base, base))
         if spec is None:
-            raise RecipeError(f"dataset '{base}' is not in the catalog; {self._nearest(base)}")
+            close = difflib.get_close_matches(base, self.names, n=3)
+            known = f"nearest: {', '.join(close)}." if close else "`robointer data list` shows the names."
+            more = "A name may end in %N, the percentage to take; --catalog FOLDER adds datasets of your own."
+            raise RecipeError(f"dataset '{base}' is not in the catalog; {known} {more}")
         return spec.in_format(coordinates) if at else spec
 
     def __iter__(self) -> Iterator[str]:
@@ -226,11 +234,6 @@ class Catalog(Mapping[str, DatasetSpec]):
         """Every name that can be asked for, aliases included."""
         return (*self._entries, *self._aliases)
 
-    def _nearest(self, name: str) -> str:
-        close = difflib.get_close_matches(name, self.names, n=3)
-        known = f"nearest: {', '.join(close)}." if close else "`robointer data list` shows the names."
-        return f"{known} A name may end in %N, the percentage to take; --catalog FOLDER adds datasets of your own."
-
     def _read(self, file: Path) -> None:
         entries = read_yaml(file, "catalog", holds="dataset names with their entries")
         root = entries.pop("root", None)
@@ -243,21 +246,12 @@ class Catalog(Mapping[str, DatasetSpec]):
             self._files[name] = file
             if isinstance(entry, dict) and set(entry) == {"alias_of"}:
                 self._aliases[name] = str(entry["alias_of"])
-            else:
-                self._entries[name] = _spec(file, name, entry, base)
-
-
-def _yaml_files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise RecipeError(f"catalog '{place}' does not exist; give a folder of YAML files, or one such file.")
-    return sorted(path for path in place.iterdir() if path.suffix in {".yaml", ".yml"})
-
-
-def _spec(file: Path, name: str, entry: object, root: Path | None) -> DatasetSpec:
-    if not isinstance(entry, dict):
-        raise RecipeError(f"{file}: '{name}' has fields such as task and annotations; got {entry!r}.")
-    if set("%@, ") & set(name):
-        raise RecipeError(f"{file}: the name '{name}' holds one of % @ , or a space, which mixtures give a meaning to.")
-    return checked(DatasetSpec, {"name": name, "root": root, **entry}, source=f"{file}: '{name}'")
+                continue
+            if not isinstance(entry, dict):
+                raise RecipeError(f"{file}: '{name}' has fields such as task and annotations; got {entry!r}.")
+            if set("%@, ") & set(name):
+                raise RecipeError(
+                    f"{file}: the name '{name}' holds one of % @ , or a space, which mixtures give a meaning to."
+                )
+            fields = {"name": name, "root": base, **entry}
+            self._entries[name] = checked(DatasetSpec, fields, source=f"{file}: '{name}'")

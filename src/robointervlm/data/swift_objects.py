@@ -43,8 +43,17 @@ def filled(record: Mapping[str, Any], declared: CoordinateFormat) -> Mapping[str
     if not isinstance(objects, dict) or "bbox" not in objects or not _MARKER.search(json.dumps(record.get(texts))):
         return record
     _refuse_other_format(objects, declared)
-    written = {BOX: iter([_written(box) for box in _listed(objects, "bbox")]), NAME: iter(_names(objects))}
-    said = [_filled_message(message, written) for message in _messages(record.get(texts))]
+    boxes = []
+    for box in _listed(objects, "bbox"):
+        if not isinstance(box, list) or not all(map(is_finite_number, box)) or len(box) not in {2, 4}:
+            raise FieldError(f"{OBJECTS}.bbox", f"holds {box!r:.60}; two or four numbers are expected")
+        boxes.append(json.dumps([_shortest(value) for value in box]))
+    names = _listed(objects, "ref")
+    if not all(isinstance(name, str) for name in names):
+        raise FieldError(f"{OBJECTS}.ref", f"is {names!r:.60}; texts are expected")
+    written = {BOX: iter(boxes), NAME: iter(names)}
+    messages = record.get(texts)
+    said = [_filled_message(message, written) for message in (messages if isinstance(messages, list) else ())]
     for marker, left in written.items():
         if more := len(list(left)):
             raise FieldError(OBJECTS, f"has {more} more places or names than the text has {marker} markers")
@@ -71,26 +80,9 @@ def _listed(objects: Mapping[str, Any], name: str) -> list[Any]:
     return value
 
 
-def _names(objects: Mapping[str, Any]) -> list[str]:
-    names = _listed(objects, "ref")
-    if not all(isinstance(name, str) for name in names):
-        raise FieldError(f"{OBJECTS}.ref", f"is {names!r:.60}; texts are expected")
-    return names
-
-
-def _written(box: object) -> str:
-    if not isinstance(box, list) or not all(map(is_finite_number, box)) or len(box) not in {2, 4}:
-        raise FieldError(f"{OBJECTS}.bbox", f"holds {box!r:.60}; two or four numbers are expected")
-    return json.dumps([_shortest(value) for value in box])
-
-
 def _shortest(value: float) -> float:
     """A whole number as an `int`, which is written without a point."""
     return int(value) if value == int(value) else value
-
-
-def _messages(value: object) -> Iterator[Any]:
-    yield from value if isinstance(value, list) else ()
 
 
 def _filled_message(message: Any, written: Mapping[str, Iterator[str]]) -> Any:

@@ -58,9 +58,15 @@ def renamed(record: Mapping[str, Any], spec: DatasetSpec) -> dict[str, Any]:
     if "images" in result:
         result["images"] = _slashed(result["images"])
     if "box" in found:
-        result["ground_truth"] = _corners(found["box"], spec)
+        corners = corners_of(found["box"], spec.box)
+        if corners is None:
+            named = " or ".join(_alternatives(spec.fields["box"]))
+            raise FieldError(named, f"is {found['box']!r:.80}; four numbers are a box")
+        result["ground_truth"] = json.dumps([list(corners[:2]), list(corners[2:])])
     elif "mask" in found:
-        result[MASK], result["ground_truth"] = found["mask"], _described(found["mask"])
+        # What stands for a mask where the annotation's own text is shown.
+        described = found["mask"] if isinstance(found["mask"], str) else "a mask"
+        result[MASK], result["ground_truth"] = found["mask"], described
     elif "answer" in found:
         result["ground_truth"] = found["answer"]
     return result
@@ -124,18 +130,6 @@ def _flat(numbers: object) -> list[Any]:
     return [value for item in numbers for value in (item if isinstance(item, list) else [item])]
 
 
-def _corners(numbers: object, spec: DatasetSpec) -> str:
-    corners = corners_of(numbers, spec.box)
-    if corners is None:
-        raise FieldError(" or ".join(_alternatives(spec.fields["box"])), f"is {numbers!r:.80}; four numbers are a box")
-    return json.dumps([list(corners[:2]), list(corners[2:])])
-
-
-def _described(mask: object) -> str:
-    """What stands for a mask where the annotation's own text is shown."""
-    return mask if isinstance(mask, str) else "a mask"
-
-
 def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None, *, follow_links: bool = False) -> Region:
     """The region of a renamed record's mask, of the size of its picture.
 
@@ -150,7 +144,11 @@ def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None, *, 
         )
     mask = record[MASK]
     if isinstance(mask, str):
-        region = _of_picture(ImageRef(root, _slashed(mask), follow_links=follow_links))
+        try:
+            picture = images.load(ImageRef(root, _slashed(mask), follow_links=follow_links))
+        except DataError as error:
+            raise FieldError("mask", str(error)) from error
+        region = Region.of_mask(picture.max(axis=2) > _WHITE)
     elif isinstance(mask, list):
         region = _of_polygons(mask, size)
     elif isinstance(mask, dict):
@@ -165,28 +163,17 @@ def region_of(record: Mapping[str, Any], root: Path, size: ImageSize | None, *, 
     return region
 
 
-def _of_picture(reference: ImageRef) -> Region:
-    try:
-        picture = images.load(reference)
-    except DataError as error:
-        raise FieldError("mask", str(error)) from error
-    return Region.of_mask(picture.max(axis=2) > _WHITE)
-
-
 def _of_polygons(polygons: list[Any], size: ImageSize) -> Region:
     image = Image.new("1", size)
     draw = ImageDraw.Draw(image)
     for polygon in polygons if polygons and isinstance(polygons[0], list) else [polygons]:
         flat = _flat(polygon)
-        if len(flat) < 6 or len(flat) % 2 or not all(_is_place(value) for value in flat):
+        # Pillow walks along every pixel of an edge, also outside the picture.
+        places = all(is_finite_number(value) and abs(value) <= 10 * images.MAX_PIXELS for value in flat)
+        if len(flat) < 6 or len(flat) % 2 or not places:
             raise FieldError("mask", f"holds {polygon!r:.80}; a polygon is three points x, y or more")
         draw.polygon([float(value) for value in flat], fill=1)
     return Region.of_mask(np.asarray(image))
-
-
-def _is_place(value: object) -> bool:
-    # Pillow walks along every pixel of an edge, also outside the picture.
-    return is_finite_number(value) and abs(value) <= 10 * images.MAX_PIXELS
 
 
 def _of_runs(mask: dict[str, Any]) -> Region:

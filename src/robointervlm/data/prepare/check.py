@@ -28,8 +28,6 @@ from robointervlm.data.spec import DatasetSpec
 
 # How far outside the picture a coordinate may round to without being called outside, in pixels.
 _ROUNDING = 1.0
-
-
 # So many problems are held for the report; all of them are counted and passed on.
 _HELD = 10_000
 # Fewer answers say nothing of a balance; nor does a share this near to an even one.
@@ -279,6 +277,7 @@ class _Checker:
     def __init__(self, annotations: Annotations, *, quick: bool) -> None:
         self.annotations = annotations
         self.quick = quick
+        # The size of each picture, or what is wrong with it.
         self.pictures: dict[str, ImageSize | str] = {}
 
     def record(self, index: int) -> tuple[Sample | None, list[RecordProblem]]:
@@ -287,7 +286,10 @@ class _Checker:
             sample = self.annotations[index]
         except (RecordError, RefusedRecordError) as error:
             return None, [error.problem, *self._pictures_of_wrong(index, error.problem)]
-        found = [*self._pictures(sample.images), *_outside(sample), *_swapped(sample)]
+        found = [*self._pictures(sample.images), *_outside(sample)]
+        if "corners swapped" in sample.notes:  # it is read, with the corners put in order
+            said = f"the corners in {sample.raw_answer[:80]!r} are swapped; x1 <= x2 and y1 <= y2 are due"
+            found.append(("error", "answer", said))
         return sample, [self._placed(index, sample.id, *problem) for problem in found]
 
     def _placed(self, index: int, name: str, severity: str, field: str, reason: str) -> RecordProblem:
@@ -306,26 +308,22 @@ class _Checker:
 
     def _pictures(self, references: tuple[ImageRef, ...]) -> Iterator[_Flaw]:
         for reference in references:
-            found = self._picture(reference)
+            if reference.path not in self.pictures:  # each is opened once
+                try:
+                    if self.quick:
+                        self.pictures[reference.path] = images.size(reference)
+                    else:
+                        height, width, _ = images.load(reference).shape
+                        self.pictures[reference.path] = ImageSize(width, height)
+                except RoboInterError as error:
+                    self.pictures[reference.path] = str(error)
+            found = self.pictures[reference.path]
             if isinstance(found, str):
                 yield "error", "images", found
             elif reference.size is not None and reference.size != found:
                 stated, real = (f"{size.width}x{size.height}" for size in (reference.size, found))
                 swapped = ": width and height are swapped" if reference.size == found[::-1] else ""
                 yield "error", "w", f"the record says {stated}, but the picture {reference.path} is {real}{swapped}"
-
-    def _picture(self, reference: ImageRef) -> ImageSize | str:
-        """The picture's size, or what is wrong with it; each picture is opened once."""
-        if reference.path not in self.pictures:
-            try:
-                if self.quick:
-                    self.pictures[reference.path] = images.size(reference)
-                else:
-                    height, width, _ = images.load(reference).shape
-                    self.pictures[reference.path] = ImageSize(width, height)
-            except RoboInterError as error:
-                self.pictures[reference.path] = str(error)
-        return self.pictures[reference.path]
 
 
 _Flaw = tuple[str, str, str]
@@ -367,9 +365,3 @@ def _inside(point: Point, size: ImageSize) -> bool:
 
 def _rounded(points: tuple[Point, ...]) -> str:
     return json.dumps([[round(x), round(y)] for x, y in points])
-
-
-def _swapped(sample: Sample) -> Iterator[_Flaw]:
-    """A reference box whose first corner is not the upper left one; it is read, with the corners put in order."""
-    if "corners swapped" in sample.notes:
-        yield "error", "answer", f"the corners in {sample.raw_answer[:80]!r} are swapped; x1 <= x2 and y1 <= y2 are due"

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +121,8 @@ def convert_frames(table: Path, pictures: Path, out: Path, mapping: FrameMapping
                 converted.problems.append(rows.problem(index, error.column, error.reason, row.name))
         if any(made and made[-1]["images"] == row.picture for made in records.values()) and row.picture not in copied:
             copied.add(row.picture)
-            _copy(images.locate(row.reference), out / row.picture)
+            source = images.locate(row.reference)
+            _replace(out / row.picture, partial(shutil.copyfile, source))
     _write_all(records, mapping, out)
     converted.records = {name: len(made) for name, made in records.items()}
     return converted
@@ -139,19 +141,16 @@ class _Row:
             raise _CellError(mapping.image, f"is {path!r}; the path of a picture is expected")
         self.reference = ImageRef(pictures, path)
         self.size = images.size(self.reference)
-        self._check_size()
+        for column, side in ((mapping.width, self.size.width), (mapping.height, self.size.height)):
+            stated = _cell(row, column) if column else None
+            if stated is not None and stated != side:
+                raise _CellError(str(column), f"is {stated!r}, but the picture is {self.size.width}x{self.size.height}")
         inside = images.locate(self.reference).relative_to(pictures.resolve())
         self.picture = f"Generation/image/{mapping.split}/{mapping.source}/{inside.as_posix()}"
         episode, frame = (_cell(row, column) if column else None for column in (mapping.episode, mapping.frame))
         self.episode = "" if episode is None else f"{mapping.source}_{episode}"
         self.name = inside.with_suffix("").as_posix() if frame is None else f"{self.episode or mapping.source}_{frame}"
         self.instruction = str((_cell(row, mapping.instruction) if mapping.instruction else None) or "")
-
-    def _check_size(self) -> None:
-        for column, side in ((self.mapping.width, self.size.width), (self.mapping.height, self.size.height)):
-            stated = _cell(self.row, column) if column else None
-            if stated is not None and stated != side:
-                raise _CellError(str(column), f"is {stated!r}, but the picture is {self.size.width}x{self.size.height}")
 
 
 def _ask(row: _Row, name: str, task: Task, made: list[dict[str, Any]], converted: Converted) -> None:
@@ -270,10 +269,6 @@ def _write_all(records: Mapping[str, list[dict[str, Any]]], mapping: FrameMappin
 
 def _write(target: Path, text: str) -> None:
     _replace(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _copy(picture: Path, target: Path) -> None:
-    _replace(target, lambda temporary: shutil.copyfile(picture, temporary))
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:

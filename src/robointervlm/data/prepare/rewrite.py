@@ -74,7 +74,19 @@ def _record(annotations: Annotations, index: int, how: Rewriting) -> dict[str, A
     with annotations.naming(index):
         sample = annotations[index]
         raw = filled(annotations.raw(index), annotations.spec.format)
-        return _rewritten(sample, raw, how, annotations.spec.format)
+        if any(isinstance(turn.answer, Region) for turn in sample.turns):
+            raise FieldError("answer", "is a mask, which is not rewritten")
+        space = None
+        if sample.size is not None:
+            resized = two_sizes(raw, ("new_w", "new_h")) or smart_resize(sample.size)
+            space = WrittenSpace(how.target, sample.size, resized, how.decimals)
+        if how.shape == "ms-swift":
+            write = task_named(sample.task).write
+            marking = Marking(space, how.target)
+            texts = [(marking.question(turn.question), marking.answer(turn.answer, write)) for turn in sample.turns]
+            return {**_shaped(raw, sample, texts, how.shape), **marking.objects()}
+        same = how.target is annotations.spec.format and how.decimals is None
+        return _shaped(raw, sample, _texts(sample, raw, space, same=same), how.shape)
 
 
 def rewrite_to(  # noqa: PLR0913 - all but the first three by name
@@ -128,7 +140,15 @@ class Unfinished:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._temporary.open("ab")
-        self._refuse_company()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have finished the file between its opening and the lock.
+            alone = os.path.samestat(os.fstat(self._file.fileno()), self._temporary.stat())
+        except (BlockingIOError, FileNotFoundError):
+            alone = False
+        if not alone:
+            self._file.close()
+            raise RecipeError(f"{self.path} is being written by another process; wait for it, or choose another name.")
         self.records, self.written, size = self._found()
         self._file.truncate(size)
         if not size and not self._lines:
@@ -150,7 +170,12 @@ class Unfinished:
         self.records = records
         self._unsaved += 1
         if self._unsaved == _SAVE_EVERY:
-            self._save()
+            self._synced()
+            state = {"key": self._key, "records": self.records, "written": self.written, "bytes": self._file.tell()}
+            new = self._state.with_name(f"{self._state.name}.new")
+            new.write_text(json.dumps(state), encoding="utf-8")
+            new.replace(self._state)
+            self._unsaved = 0
 
     def finish(self) -> None:
         """Put the file in its place."""
@@ -158,17 +183,6 @@ class Unfinished:
         self._synced()
         self._temporary.replace(self.path)
         self._state.unlink(missing_ok=True)
-
-    def _refuse_company(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have finished the file between its opening and the lock.
-            alone = os.path.samestat(os.fstat(self._file.fileno()), self._temporary.stat())
-        except (BlockingIOError, FileNotFoundError):
-            alone = False
-        if not alone:
-            self._file.close()
-            raise RecipeError(f"{self.path} is being written by another process; wait for it, or choose another name.")
 
     def _found(self) -> tuple[int, int, int]:
         """How many records were done and written, in how many bytes, by an earlier call."""
@@ -179,14 +193,6 @@ class Unfinished:
             return 0, 0, 0
         whole = state.get("key") == self._key and self._temporary.stat().st_size >= size > 0
         return (records, written, size) if whole else (0, 0, 0)
-
-    def _save(self) -> None:
-        self._synced()
-        state = {"key": self._key, "records": self.records, "written": self.written, "bytes": self._file.tell()}
-        new = self._state.with_name(f"{self._state.name}.new")
-        new.write_text(json.dumps(state), encoding="utf-8")
-        new.replace(self._state)
-        self._unsaved = 0
 
     def _synced(self) -> None:
         self._file.flush()
@@ -204,38 +210,15 @@ def _range_text(annotations: Annotations, part: range, *, how: Rewriting) -> tup
     return texts, problems
 
 
-def _rewritten(sample: Sample, raw: Mapping[str, Any], how: Rewriting, format_: CoordinateFormat) -> dict[str, Any]:
-    if any(isinstance(turn.answer, Region) for turn in sample.turns):
-        raise FieldError("answer", "is a mask, which is not rewritten")
-    space = _space(sample, raw, how)
-    if how.shape == "ms-swift":
-        write = task_named(sample.task).write
-        marking = Marking(space, how.target)
-        texts = [(marking.question(turn.question), marking.answer(turn.answer, write)) for turn in sample.turns]
-        return {**_shaped(raw, sample, texts, how.shape), **marking.objects()}
-    same = how.target is format_ and how.decimals is None
-    return _shaped(raw, sample, _texts(sample, raw, space, same=same), how.shape)
-
-
-def _space(sample: Sample, raw: Mapping[str, Any], how: Rewriting) -> Space | None:
-    if sample.size is None:
-        return None
-    resized = two_sizes(raw, ("new_w", "new_h")) or smart_resize(sample.size)
-    return WrittenSpace(how.target, sample.size, resized, how.decimals)
-
-
 def _texts(sample: Sample, raw: Mapping[str, Any], space: Space | None, *, same: bool) -> Texts:
     """Questions and answers in the target's numbers."""
     turns = raw.get("conversations") or raw.get("messages") or ()
-    source = [turn.get("value", turn.get("content")) for turn in turns if "system" not in _role(turn)]
+    said = [turn for turn in turns if "system" not in (turn.get("from"), turn.get("role"))]
+    source = [turn.get("value", turn.get("content")) for turn in said]
     if same and source and len(source) == 2 * len(sample.turns):
         return list(zip(source[::2], source[1::2], strict=True))
     task = task_named(sample.task)
     return [(written_question(turn.question, space), task.write(turn.answer, space)) for turn in sample.turns]
-
-
-def _role(turn: Mapping[str, Any]) -> tuple[Any, Any]:
-    return turn.get("from"), turn.get("role")
 
 
 def _shaped(raw: Mapping[str, Any], sample: Sample, texts: Texts, shape: Shape) -> dict[str, Any]:

@@ -49,17 +49,16 @@ class TaskStatistics:
 
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON values; what does not occur is left out."""
-        names = [*(name for name in _FIRST if name in self.counts), *sorted(self.counts.keys() - set(_FIRST))]
-        return {"samples": self.samples, **{name: _as_json(name, self.counts[name]) for name in names}}
-
-
-def _as_json(name: str, counts: Mapping[Any, int]) -> object:
-    """A histogram with its labels in order; that of positions as rows of cells, that of sizes as a list of classes."""
-    if name == "positions":
-        return [[counts.get((row, column), 0) for column in range(GRID[0])] for row in range(GRID[1])]
-    if name == "sizes":
-        return [counts.get(place, 0) for place in range(SIZE_CLASSES)]
-    return {str(label): counts[label] for label in sorted(counts)}
+        found: dict[str, Any] = {"samples": self.samples}
+        for name in [*(name for name in _FIRST if name in self.counts), *sorted(self.counts.keys() - set(_FIRST))]:
+            counts: Mapping[Any, int] = self.counts[name]
+            if name == "positions":  # rows of cells
+                found[name] = [[counts.get((row, column), 0) for column in range(GRID[0])] for row in range(GRID[1])]
+            elif name == "sizes":  # a list of classes
+                found[name] = [counts.get(place, 0) for place in range(SIZE_CLASSES)]
+            else:
+                found[name] = {str(label): counts[label] for label in sorted(counts)}
+        return found
 
 
 @dataclass

@@ -130,7 +130,13 @@ def _checked(archive: Archive, max_unpacked: int) -> Iterator[Member]:
     folders: set[int] = set()
     files = array("q")
     for member in archive.members():
-        _check_member(archive, member)
+        said = f"archive {archive.path}: '{member.name[:200]}'"
+        if member.is_special:
+            raise RefusedError(f"{said} is a link or a device; files and folders are unpacked.")
+        if member.is_encrypted:
+            raise DataError(f"{said} is encrypted; pictures are read from archives without a password.")
+        if member.size > _RATIO_FLOOR and member.size > _MAX_RATIO * member.packed_size:
+            raise RefusedError(f"{said} unpacks {member.packed_size} bytes to {member.size}, as bombs do.")
         parts = _folded(_parts(archive, member))
         if member.is_folder:
             folders.add(hash(parts))
@@ -151,16 +157,6 @@ def _checked(archive: Archive, max_unpacked: int) -> Iterator[Member]:
                 "or as a file and as a folder, or simply so."
             )
     _check_extents(archive, np.array(extents).reshape(-1, 2))
-
-
-def _check_member(archive: Archive, member: Member) -> None:
-    said = f"archive {archive.path}: '{member.name[:200]}'"
-    if member.is_special:
-        raise RefusedError(f"{said} is a link or a device; files and folders are unpacked.")
-    if member.is_encrypted:
-        raise DataError(f"{said} is encrypted; pictures are read from archives without a password.")
-    if member.size > _RATIO_FLOOR and member.size > _MAX_RATIO * member.packed_size:
-        raise RefusedError(f"{said} unpacks {member.packed_size} bytes to {member.size}, as bombs do.")
 
 
 def _parts(archive: Archive, member: Member) -> tuple[str, ...]:
@@ -230,17 +226,14 @@ def _require_space(waiting: list[Unpacked]) -> None:
     needed: dict[int, tuple[Path, int]] = {}
     for result in waiting:
         folder = result.archive.parent
+        members = (member for member in opened_archive(result.archive).members() if not member.is_folder)
+        missing = sum(member.size for member in members if not _has_size(folder / member.name, member.size))
         place, bytes_so_far = needed.get(folder.stat().st_dev, (folder, 0))
-        needed[folder.stat().st_dev] = place, bytes_so_far + _missing_bytes(result.archive)
+        needed[folder.stat().st_dev] = place, bytes_so_far + missing
     for folder, size in needed.values():
         free = shutil.disk_usage(folder).free
         if size > free:
             raise ExhaustedError(f"{folder} has {free / 1e9:.1f} GB free; {size / 1e9:.1f} GB are to be unpacked.")
-
-
-def _missing_bytes(path: Path) -> int:
-    members = (member for member in opened_archive(path).members() if not member.is_folder)
-    return sum(member.size for member in members if not _has_size(path.parent / member.name, member.size))
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -252,7 +245,13 @@ def _has_size(path: Path, size: int) -> bool:
 
 def _unpack(waiting: list[Unpacked], workers: int, progress: Callable[[int, int], None]) -> None:
     total, done = sum(result.members for result in waiting), 0
-    jobs = [(result, job) for result in waiting for job in _jobs(result.archive)]
+    jobs: list[tuple[Unpacked, _Job]] = []
+    for result in waiting:
+        archive = opened_archive(result.archive)
+        for number, member in enumerate(archive.members()):
+            if number % _MEMBERS_PER_JOB == 0:
+                count = min(_MEMBERS_PER_JOB, archive.count - number)
+                jobs.append((result, _Job(result.archive, member.entry, count)))
     if not jobs:
         return
     failed = set()
@@ -280,13 +279,6 @@ def _unpack(waiting: list[Unpacked], workers: int, progress: Callable[[int, int]
     for result in waiting:
         if str(result.archive) not in failed:
             _write(_marker(result.archive), [json.dumps(_fingerprint(result.archive)).encode()])
-
-
-def _jobs(path: Path) -> Iterator[_Job]:
-    archive = opened_archive(path)
-    for number, member in enumerate(archive.members()):
-        if number % _MEMBERS_PER_JOB == 0:
-            yield _Job(path, member.entry, min(_MEMBERS_PER_JOB, archive.count - number))
 
 
 def _run(job: _Job) -> _Done:
