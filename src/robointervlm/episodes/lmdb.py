@@ -85,17 +85,15 @@ class LmdbSource:
 
     def pictures(self, number: int, steps: Sequence[int]) -> list[Picture]:
         name = self._name(number)
-        return [images.load(self._ref(name, step)) for step in steps]
+        swapped = self.config.mapping.channels == "bgr"
+        frames = (EpisodeFrame(name, self.camera, step, swapped=swapped) for step in steps)
+        return [images.load(ImageRef(self.config.folder, str(frame))) for frame in frames]
 
     def _name(self, number: int) -> str:
         name = self._names[number].decode("utf-8", "backslashreplace")
         if not _NAME.fullmatch(name):
             raise DataError(f"an episode is called {name[:80]!r}; letters, digits, '_', '-' and '.' are expected.")
         return name
-
-    def _ref(self, name: str, step: int) -> ImageRef:
-        frame = EpisodeFrame(name, self.camera, step, swapped=self.config.mapping.channels == "bgr")
-        return ImageRef(self.config.folder, str(frame))
 
 
 class _Table:

@@ -27,7 +27,6 @@ from rich.console import Console
 from robointervlm.core.errors import DataError, RefusedError
 from robointervlm.episodes.assemble import Assembly, annotation_file, check_complete, published_task, read_shard
 from robointervlm.episodes.build import WORDINGS_BY
-from robointervlm.episodes.episode import Episode
 from robointervlm.episodes.lerobot.mapping import ROBOINTER, Mapping
 from robointervlm.episodes.lerobot.read import Recording
 from robointervlm.episodes.lerobot.video import Picture
@@ -191,9 +190,15 @@ def make_episode(config: RecordedConfig, root: Path, split: str, number: int) ->
     source, note = _opened(config), problem_file(root, split, number)
     try:
         recording = source.read(number)
-        pictures = _write_pictures(recording.episode, root, split)
+        pictures, episode = [], recording.episode
+        for frame in episode.frames:
+            pictures.append(f"Generation/image/{split}/{episode.source}/{episode.id}/{frame.index:05d}.jpg")
+            content = io.BytesIO()
+            image = Image.fromarray(frame.picture)  # type: ignore[arg-type]
+            image.save(content, format="JPEG", quality=_QUALITY, subsampling=0)
+            write_file(root / pictures[-1], content.getvalue())
         write_episode(
-            root, split, number, recording.episode, pictures,
+            root, split, number, episode, pictures,
             film=lambda steps: dict(zip(steps, source.pictures(number, list(steps)), strict=True)),
             extra={"warnings": recording.warnings},
         )  # fmt: skip
@@ -206,17 +211,6 @@ def make_episode(config: RecordedConfig, root: Path, split: str, number: int) ->
 def _note_death(root: Path, job: Job) -> None:
     reason = "the process that read it died: a file that is damaged in an unusual way, or too little memory."
     write_file(problem_file(root, *job), json.dumps(reason).encode())
-
-
-def _write_pictures(episode: Episode, root: Path, split: str) -> list[str]:
-    paths = []
-    for frame in episode.frames:
-        path = f"Generation/image/{split}/{episode.source}/{episode.id}/{frame.index:05d}.jpg"
-        content = io.BytesIO()
-        Image.fromarray(frame.picture).save(content, format="JPEG", quality=_QUALITY, subsampling=0)  # type: ignore[arg-type]
-        write_file(root / path, content.getvalue())
-        paths.append(path)
-    return paths
 
 
 class _Problems:
@@ -246,37 +240,31 @@ class _Problems:
 
     def _of(self, jobs: Iterator[Job]) -> Iterator[Problem]:
         for job in jobs:
-            for problem in self._about(*job):
+            shard, note = shard_file(self.root, *job), problem_file(self.root, *job)
+            found = []
+            if shard.is_file():
+                found = [Problem(job[1], "warning", reason) for reason in read_shard(shard)["warnings"]]
+            elif note.is_file():
+                found = [Problem(job[1], "error", str(json.loads(note.read_text(encoding="utf-8"))))]
+            for problem in found:
                 self.errors += problem.severity == "error"
                 if len(self.told) < _TOLD:
                     self.told.append(problem)
                 yield problem
-
-    def _about(self, split: str, number: int) -> Iterator[Problem]:
-        shard, note = shard_file(self.root, split, number), problem_file(self.root, split, number)
-        if shard.is_file():
-            yield from (Problem(number, "warning", reason) for reason in read_shard(shard)["warnings"])
-        elif note.is_file():
-            yield Problem(number, "error", str(json.loads(note.read_text(encoding="utf-8"))))
 
 
 def _assembled(
     config: RecordedConfig, root: Path, numbers: Sequence[int], held_out: frozenset[int]
 ) -> dict[str, dict[str, int]]:
     """Writes the published files and the catalog; the number of records by split and task, those without left out."""
-    assembly = Assembly(root, config.mapping.source)
+    source = config.mapping.source
+    assembly = Assembly(root, source)
     counts = {}
     for split in ("train", "val"):
         side = (number for of, number in _jobs(numbers, held_out) if of == split)
         ready = np.fromiter((n for n in side if shard_file(root, split, n).is_file()), np.int64)
         counts[split] = {task: count for task, count in assembly.split(split, ready.tolist()).items() if count}
-    _write_catalog(config, root, counts)
-    return counts
-
-
-def _write_catalog(config: RecordedConfig, root: Path, counts: dict[str, dict[str, int]]) -> None:
-    """Names every dataset that has records: `<source>_<task>_<split>`."""
-    source = config.mapping.source
+    # Every dataset that has records: `<source>_<task>_<split>`.
     entries: dict[str, Any] = {"root": "."}
     for split, tasks in counts.items():
         for task in tasks:
@@ -290,3 +278,4 @@ def _write_catalog(config: RecordedConfig, root: Path, counts: dict[str, dict[st
                 "notes": "made by `robointer data build`; the wordings are RoboInterVLM's own",
             }
     write_file(root / "catalog.yaml", yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode())
+    return counts

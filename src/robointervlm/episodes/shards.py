@@ -16,7 +16,7 @@ from PIL import Image
 
 from robointervlm.core.errors import DataError, ExhaustedError
 from robointervlm.episodes.episode import Episode, as_json
-from robointervlm.episodes.questions import ASKERS, Questions, questions_about
+from robointervlm.episodes.questions import ASKERS, questions_about
 
 Picture = NDArray[np.uint8]
 Film = Callable[[Collection[int]], Mapping[int, Picture]]
@@ -49,7 +49,12 @@ def write_episode(  # noqa: PLR0913 - one each
     ``pictures`` are the paths of the frames' pictures, which are already there.
     """
     asked = questions_about(episode, pictures, split=split, tasks=tasks)
-    _write_pictures(root, episode, asked, film)
+    for path, (frame, draw) in asked.drawings.items():
+        write_file(root / path, png(draw(np.asarray(episode.frames[frame].picture))))
+    if asked.moments:
+        filmed = film(sorted(set(asked.moments.values())))
+        for path, moment in asked.moments.items():
+            write_file(root / path, png(Image.fromarray(filmed[moment])))
     shard = {
         "episode": as_json(episode, list(pictures)),
         "records": asked.records,
@@ -57,15 +62,6 @@ def write_episode(  # noqa: PLR0913 - one each
         **(extra or {}),
     }
     write_file(shard_file(root, split, number), json.dumps(shard).encode())
-
-
-def _write_pictures(root: Path, episode: Episode, asked: Questions, film: Film) -> None:
-    for path, (frame, draw) in asked.drawings.items():
-        write_file(root / path, png(draw(np.asarray(episode.frames[frame].picture))))
-    if asked.moments:
-        filmed = film(sorted(set(asked.moments.values())))
-        for path, moment in asked.moments.items():
-            write_file(root / path, png(Image.fromarray(filmed[moment])))
 
 
 def png(image: Image.Image) -> bytes:

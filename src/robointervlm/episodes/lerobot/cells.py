@@ -119,27 +119,20 @@ def _detected(row: Row, wanted: Detections, size: ImageSize, accepted: Iterable[
         return None
     if not isinstance(names, dict):
         raise _wrong(wanted.names, names, "an object {label: name}")
-    for line in _lines(table, wanted):
-        if _name(names, line.get(wanted.label), wanted.name_field) != name:
+    if isinstance(table, np.ndarray) and table.ndim == 1:
+        fields = table.dtype.names or ()
+        table = [dict(zip(fields, line, strict=True)) for line in table.tolist()]
+    if not isinstance(table, list) or not all(isinstance(line, dict) for line in table):
+        raise _wrong(wanted, table, "a table of boxes")
+    for line in table:
+        label = line.get(wanted.label)
+        found = names.get(str(label), names.get(label) if isinstance(label, int | str) else None)
+        if (found.get(wanted.name_field) if isinstance(found, dict) else found) != name:
             continue
         hidden = line.get(wanted.occluded, -1.0) if wanted.occluded else -1.0
         share = 1.0 - hidden if isinstance(hidden, int | float) and 0 <= hidden <= 1 else 1.0
         return _box_of([line.get(field) for field in wanted.box], wanted, size, share)
     return None
-
-
-def _lines(table: Any, wanted: Detections) -> list[dict[str, Any]]:
-    if isinstance(table, np.ndarray) and table.ndim == 1:
-        fields = table.dtype.names or ()
-        return [dict(zip(fields, line, strict=True)) for line in table.tolist()]
-    if isinstance(table, list) and all(isinstance(line, dict) for line in table):
-        return table
-    raise _wrong(wanted, table, "a table of boxes")
-
-
-def _name(names: dict[Any, Any], label: Any, field: str) -> Any:
-    found = names.get(str(label), names.get(label) if isinstance(label, int | str) else None)
-    return found.get(field) if isinstance(found, dict) else found
 
 
 def _box_of(flat: list[Any], wanted: Places, size: ImageSize, share: float) -> Seen | None:

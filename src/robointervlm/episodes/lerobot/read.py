@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robointervlm.core.answer import Box, Points, Trajectory
-from robointervlm.core.coordinates import ImageSize, Point
+from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.episodes.episode import Episode, Frame, Segment, ThingView
 from robointervlm.episodes.lerobot import cells
@@ -104,22 +104,18 @@ class _Steps:
         self.contact_index: int | None = None
         # Rows tell of the contact that comes next; those before the first one are about that.
         self.before_contact: list[Row] = []
-        for row in rows if mapping.contact_frame is not None else ():
-            told = self._contact(row, mapping)
-            if told is not None and self.contact_index in {None, told}:
-                self.contact_index = told
+        column = mapping.contact_frame
+        if column is None:
+            return
+        for row in rows:
+            told = cells.number(row, column, self.accepted)
+            if told is None or told < 0:  # there is none, or it is past
+                continue
+            if told != int(told) or told >= len(rows):
+                raise DataError(f"column '{column.column}': {told:g} is no frame of 0 to {len(rows) - 1}.")
+            if self.contact_index in {None, int(told)}:
+                self.contact_index = int(told)
                 self.before_contact.append(row)
-
-    def _contact(self, row: Row, mapping: Mapping) -> int | None:
-        """The step of contact that a row tells of; None where there is none, or it is past."""
-        found = cells.number(row, mapping.contact_frame, self.accepted) if mapping.contact_frame is not None else None
-        if found is None or found < 0:
-            return None
-        if mapping.contact_frame is not None and (found != int(found) or found >= len(self.rows)):
-            raise DataError(
-                f"column '{mapping.contact_frame.column}': {found:g} is no frame of 0 to {len(self.rows) - 1}."
-            )
-        return int(found)
 
 
 def _named(steps: _Steps, listed: Listed, mapping: Mapping) -> _Named:
@@ -137,7 +133,16 @@ def _named(steps: _Steps, listed: Listed, mapping: Mapping) -> _Named:
 
 def _segments(steps: _Steps, listed: Listed, mapping: Mapping, named: _Named) -> tuple[Segment, ...]:
     """The subtasks in order, without gaps; empty if they are not known for all time steps."""
-    told = _of_phases(len(steps.rows), listed, mapping.phases, named) if mapping.phases else _of_rows(steps, mapping)
+    told: list[tuple[str, str] | None] = [None] * len(steps.rows)
+    if mapping.phases:
+        for begin, name in _begins(listed, mapping.phases):
+            phase = mapping.phases.steps[name]
+            told[begin:] = [(named.fill(phase.subtask), phase.primitive)] * len(told[begin:])
+    else:
+        for step, row in enumerate(steps.rows):
+            subtask = cells.text(row, mapping.subtask, steps.accepted)
+            primitive = cells.text(row, mapping.primitive, steps.accepted)
+            told[step] = (subtask, primitive) if subtask and primitive else None
     found: list[Segment] = []
     for step, words in enumerate(told):
         if words is None:
@@ -147,23 +152,6 @@ def _segments(steps: _Steps, listed: Listed, mapping: Mapping, named: _Named) ->
         else:
             found.append(Segment(step, step, *words))
     return tuple(found)
-
-
-def _of_rows(steps: _Steps, mapping: Mapping) -> list[tuple[str, str] | None]:
-    told: list[tuple[str, str] | None] = []
-    for row in steps.rows:
-        subtask = cells.text(row, mapping.subtask, steps.accepted)
-        primitive = cells.text(row, mapping.primitive, steps.accepted)
-        told.append((subtask, primitive) if subtask and primitive else None)
-    return told
-
-
-def _of_phases(steps: int, listed: Listed, phases: Phases, named: _Named) -> list[tuple[str, str] | None]:
-    told: list[tuple[str, str] | None] = [None] * steps
-    for begin, name in _begins(listed, phases):
-        words = phases.steps[name]
-        told[begin:] = [(named.fill(words.subtask), words.primitive)] * len(told[begin:])
-    return told
 
 
 def _begins(listed: Listed, phases: Phases) -> list[tuple[int, str]]:
@@ -194,7 +182,8 @@ class _Labels:
         mapping, contact = self.mapping, self.steps.contact_index
         # Empty without a contact: then there is no box or point of it either.
         before = self.steps.before_contact if not mapping.moving_camera else []
-        points = self._first_points(before)
+        told = (cells.points(row, mapping.contact_points, self.size, self.steps.accepted) for row in before)
+        points = next((points for points in told if points), ())
         contact_box = self._first_box(mapping.contact_box, before)
         final = None if mapping.moving_camera else self._first_box(mapping.final_box, self.steps.rows)
         return Episode(
@@ -230,10 +219,6 @@ class _Labels:
     def _first_box(self, wanted: Places | Detections | None, rows: Sequence[Row]) -> Box | None:
         found = (cells.box(row, wanted, self.size, self.steps.accepted) for row in rows)
         return next((seen.box for seen in found if seen is not None), None)
-
-    def _first_points(self, rows: Sequence[Row]) -> tuple[Point, ...]:
-        found = (cells.points(row, self.mapping.contact_points, self.size, self.steps.accepted) for row in rows)
-        return next((points for points in found if points), ())
 
     def _frame(self, listed: Listed, step: int, picture: Picture) -> Frame:
         row, mapping, accepted = self.steps.rows[step], self.mapping, self.steps.accepted

@@ -82,22 +82,15 @@ def questions_about(
         for turn, asked in enumerate(all_asked):
             images: str | list[str] = pictures[asked.frame]
             if asked.drawing is not None:
-                images = _drawn_path(episode, task, asked, split)
+                name = _opaque(f"{episode.id} {task} {asked.frame} {asked.mark}")
+                images = f"Understanding/image/{split}/{episode.source}/{task}/{name}.png"
                 made.drawings[images] = (asked.frame, asked.drawing.draw)
             elif asked.clip:
-                images = [_moment_path(episode, moment, split) for moment in asked.clip]
+                folder = f"Task_planning/image/{split}/{episode.source}/{episode.id}"
+                images = [f"{folder}/{_opaque(f'{episode.id} {moment}')}.png" for moment in asked.clip]
                 made.moments.update(zip(images, asked.clip, strict=True))
             made.records[task].append(_record(episode, task, asked, turn, images))
     return made
-
-
-def _drawn_path(episode: Episode, task: str, asked: Asked, split: str) -> str:
-    name = _opaque(f"{episode.id} {task} {asked.frame} {asked.mark}")
-    return f"Understanding/image/{split}/{episode.source}/{task}/{name}.png"
-
-
-def _moment_path(episode: Episode, moment: int, split: str) -> str:
-    return f"Task_planning/image/{split}/{episode.source}/{episode.id}/{_opaque(f'{episode.id} {moment}')}.png"
 
 
 def _opaque(text: str) -> str:
@@ -109,8 +102,10 @@ def _record(episode: Episode, task: str, asked: Asked, turn: int, images: str | 
     size = asked.drawing.size if asked.drawing is not None else episode.image_size
     new_width, new_height = smart_resize(ImageSize(*size))
     count = 1 if isinstance(images, str) else len(images)
+    about = (asked.thing or asked.mark).replace(" ", "_")
+    name = f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}" + (f"_{about}" if about else "")
     return {
-        "id": _identifier(episode, task, asked, turn),
+        "id": f"{episode.id}_{turn:02d}_{asked.mark}" if asked.clip else name,
         "task": task,
         "episode": episode.id,
         **({"skill": episode.skill} if episode.skill else {}),
@@ -127,10 +122,3 @@ def _record(episode: Episode, task: str, asked: Asked, turn: int, images: str | 
         **({"thing": asked.thing} if asked.thing else {}),
         **({"kind": asked.mark} if asked.clip else {}),
     }
-
-
-def _identifier(episode: Episode, task: str, asked: Asked, turn: int) -> str:
-    if asked.clip:
-        return f"{episode.id}_{turn:02d}_{asked.mark}"
-    about = (asked.thing or asked.mark).replace(" ", "_")
-    return f"{episode.id}_f{episode.frames[asked.frame].index:03d}_{task}" + (f"_{about}" if about else "")

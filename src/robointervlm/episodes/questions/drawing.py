@@ -178,7 +178,12 @@ def four(picture: Picture, sketches: Sequence[Sketch]) -> Image.Image:
     for number, (letter, sketch) in enumerate(zip(LETTERS, sketches, strict=True)):
         column, row = number % 2, number // 2
         panel = drawn(picture, sketch)
-        _tag(panel, letter)
+        # The letter in the panel's upper left corner, dark on white.
+        side = max(16, round(panel.width / 14))
+        draw = ImageDraw.Draw(panel)
+        draw.rectangle((0, 0, side, side), fill=LIGHT)
+        font = ImageFont.load_default(size=round(0.85 * side))
+        draw.text((side / 2, side / 2), letter, fill=DARK, font=font, anchor="mm")
         sheet.paste(panel, (column * (width + GUTTER), row * (height + GUTTER)))
     return sheet
 
@@ -186,12 +191,3 @@ def four(picture: Picture, sketches: Sequence[Sketch]) -> Image.Image:
 def four_size(size: ImageSize) -> ImageSize:
     """The size of a picture of four."""
     return ImageSize(2 * size.width + GUTTER, 2 * size.height + GUTTER)
-
-
-def _tag(panel: Image.Image, letter: str) -> None:
-    """The letter in the panel's upper left corner, dark on white."""
-    side = max(16, round(panel.width / 14))
-    draw = ImageDraw.Draw(panel)
-    draw.rectangle((0, 0, side, side), fill=LIGHT)
-    font = ImageFont.load_default(size=round(0.85 * side))
-    draw.text((side / 2, side / 2), letter, fill=DARK, font=font, anchor="mm")

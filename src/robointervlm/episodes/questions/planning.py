@@ -208,19 +208,14 @@ def decisions(episode: Episode, rng: Generator) -> Iterator[Asked]:
     """Whether a step, or the whole task, was done; whether a step is possible."""
     if not is_primary(episode, "subtask"):
         return
-    yield from _task_done(episode, rng)
+    # The whole task after the whole episode. More succeed than fail; what is left over is left out in the end.
+    if episode.success is not None and episode.steps >= FRAMES:
+        group = episode.skill or "task"
+        yield _decided("Success", _goal(episode), episode.steps - 1, yes=episode.success, group=group, rng=rng)
     if episode.success:
         for _ in range(QUESTIONS):
             yield from _step_done(episode, rng)
             yield from _step_possible(episode, rng)
-
-
-def _task_done(episode: Episode, rng: Generator) -> Iterator[Asked]:
-    """The whole task after the whole episode. More succeed than fail; what is left over is left out in the end."""
-    if episode.success is None or episode.steps < FRAMES:
-        return
-    group = episode.skill or "task"
-    yield _decided("Success", _goal(episode), episode.steps - 1, yes=episode.success, group=group, rng=rng)
 
 
 def _step_done(episode: Episode, rng: Generator) -> Iterator[Asked]:

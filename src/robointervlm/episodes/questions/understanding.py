@@ -121,7 +121,11 @@ def grasppose_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
         return
     left, right = episode.contact_points.points
     fork = np.array([left, right, episode.palm_point])
-    if _breadth(fork) < MIN_FORK * scale(episode) or not is_inside(episode, fork.tolist()):
+    # How far the tips are apart at a right angle to the handle, pixels; a fork seen from its side has none.
+    along = fork[2] - fork[:2].mean(axis=0)
+    across = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-9)
+    breadth = float(abs((fork[1] - fork[0]) @ across))
+    if breadth < MIN_FORK * scale(episode) or not is_inside(episode, fork.tolist()):
         return
     turn = 0
     for number in sample(before_contact(episode), QUESTIONS, rng):
@@ -131,13 +135,6 @@ def grasppose_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
             sketches = [drawing.fork_sketch(points.tolist()) for points in (fork, *wrong)]
             yield _four(episode, "grasppose_choice", turn, number, sketches, rng)
             turn += 1
-
-
-def _breadth(fork: Array) -> float:
-    """How far the tips are apart at a right angle to the handle, pixels; a fork seen from its side has none."""
-    along = fork[2] - fork[:2].mean(axis=0)
-    across = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-9)
-    return float(abs((fork[1] - fork[0]) @ across))
 
 
 def _grasp_shifts(episode: Episode, frame: Frame, fork: Array, rng: Generator) -> list[Array]:
@@ -150,17 +147,16 @@ def _grasp_shifts(episode: Episode, frame: Frame, fork: Array, rng: Generator) -
 
 def _to_others(episode: Episode, frame: Frame) -> list[Array]:
     """From the middle of the target to the middles of the other movable things, as pixels."""
-    middles = {name: _middle(frame, name) for name in episode.movable}
+    middles: dict[str, Array] = {}
+    for name in episode.movable:
+        view = frame.things.get(name)
+        box = None if view is None else view.amodal_box or view.box
+        if box is not None:
+            middles[name] = np.array(box.corners).mean(axis=0)
     here = middles.get(episode.target or "")
     if here is None:
         return []
-    return [middle - here for name, middle in middles.items() if middle is not None and name != episode.target]
-
-
-def _middle(frame: Frame, name: str) -> Array | None:
-    view = frame.things.get(name)
-    box = None if view is None else view.amodal_box or view.box
-    return None if box is None else np.array(box.corners).mean(axis=0)
+    return [middle - here for name, middle in middles.items() if name != episode.target]
 
 
 def traj_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:

@@ -109,7 +109,10 @@ class Arm:
         within 1 mrad. Raises `OutOfReachError` if 200 steps are not enough.
         """
         low, high = self._model.jnt_range[:7].T
-        angles = _first_guess(position, yaw) if self._angles is None else self._angles
+        angles = self._angles
+        if angles is None:  # towards the point from the start
+            base = np.arctan2(position[1], position[0])
+            angles = np.asarray(HOME + np.array([base, 0, 0, 0, 0, 0, base - yaw]))
         for _ in range(200):
             self._data.qpos[:7] = angles
             self._mujoco.mj_kinematics(self._model, self._data)
@@ -139,8 +142,3 @@ class Arm:
         # 0.02 of damping: small against the singular values away from the edge of the workspace, which are above 0.1.
         solved = np.linalg.solve(jacobian @ jacobian.T + 4e-4 * np.eye(6), error)
         return np.asarray(jacobian.T @ solved)
-
-
-def _first_guess(position: Array, yaw: float) -> Array:
-    base = np.arctan2(position[1], position[0])
-    return np.asarray(HOME + np.array([base, 0, 0, 0, 0, 0, base - yaw]))

@@ -64,7 +64,7 @@ def draw_plan(rng: Generator, scene: Scene, skill: Skill, failure: Failure | Non
     if skill == "push":
         side = "left" if rng.integers(2) else "right"
     handled = other if failure == "wrong_object" else target
-    if goal is not None and not _fits(handled, goal):
+    if goal is not None and handled.radius > goal.size[0] - (0.0 if goal.shape == "plate" else 0.012):
         return None
     plan = Plan(skill, target, handled, goal, side, failure)
     return plan if skill != "push" or _push_is_free(scene, plan) else None
@@ -73,11 +73,6 @@ def draw_plan(rng: Generator, scene: Scene, skill: Skill, failure: Failure | Non
 def push_direction(scene: Scene, plan: Plan) -> Array:
     """The horizontal unit vector of a push: to the left or right as the picture shows it."""
     return scene.camera.right_on_table * (1 if plan.side == "right" else -1)
-
-
-def _fits(thing: Thing, goal: Thing) -> bool:
-    room = goal.size[0] - (0.0 if goal.shape == "plate" else 0.012)
-    return thing.radius <= room
 
 
 def _push_is_free(scene: Scene, plan: Plan) -> bool:

@@ -185,10 +185,6 @@ def _draw_thing(rng: Generator, palette: tuple[str, ...], *, container: bool) ->
     shape = shapes[rng.integers(len(shapes))]
     known = CONTAINER_COLOURS if container else COLOURS
     rgb = _colour(np.array(known[colour]) * rng.uniform(0.88, 1.08))
-    return Thing(colour, shape, rgb, _draw_size(rng, shape), (0.0, 0.0, 0.0), rng.uniform(-np.pi, np.pi))
-
-
-def _draw_size(rng: Generator, shape: Shape) -> tuple[float, float, float]:
     shares = rng.uniform(0, 1, 3)
     if shape not in ("brick", "tray"):
         shares[1] = shares[0]
@@ -196,7 +192,7 @@ def _draw_size(rng: Generator, shape: Shape) -> tuple[float, float, float]:
         shares[2] = shares[0]
     smallest, largest = np.array(_SIZES[shape])
     x, y, z = (smallest + shares * (largest - smallest)).tolist()
-    return x, y, z
+    return Thing(colour, shape, rgb, (x, y, z), (0.0, 0.0, 0.0), rng.uniform(-np.pi, np.pi))
 
 
 def _find_place(rng: Generator, thing: Thing, placed: list[Thing], camera: Camera) -> Thing | None:
@@ -204,13 +200,10 @@ def _find_place(rng: Generator, thing: Thing, placed: list[Thing], camera: Camer
         across, away = rng.uniform(-0.22, 0.22), rng.uniform(-0.14, 0.16)
         spot = CENTRE + across * camera.right_on_table + away * camera.away_on_table
         candidate = replace(thing, position=(float(spot[0]), float(spot[1]), thing.size[2]))
-        if _within_reach(spot) and is_free(spot, thing.radius, placed) and is_in_picture(candidate, camera):
+        within_reach = REACH[0] <= np.hypot(spot[0], spot[1]) <= REACH[1]
+        if within_reach and is_free(spot, thing.radius, placed) and is_in_picture(candidate, camera):
             return candidate
     return None
-
-
-def _within_reach(spot: Array) -> bool:
-    return bool(REACH[0] <= np.hypot(spot[0], spot[1]) <= REACH[1])
 
 
 def is_free(spot: Array, radius: float, others: list[Thing], *, gap: float = GAP) -> bool:

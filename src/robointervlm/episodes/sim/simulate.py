@@ -130,6 +130,9 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
         stage.place(plan.target.name, motion.steps[-1].thing)
         final_box, final_share = labels.amodal_box(stage, stage.geoms_of(plan.target.name))
     seed, number = identity
+    # Every object that the scene might have had besides.
+    taken = {thing.colour for thing in scene.things}
+    absent = tuple(f"{colour} {shape}" for colour in config.colours if colour not in taken for shape in GRASPABLE)
     return Episode(
         id=f"sim_s{seed}_{number:07d}", source="sim", seed=seed, number=number, image_size=config.size,
         instruction=plan.instruction, skill=plan.skill, target=plan.target.name,
@@ -140,7 +143,7 @@ def _film(scene: Scene, motion: Motion, chosen: list[int], config: SimConfig, id
         final_box=final_box, final_inside_share=final_share, steps=len(motion.steps), frames=frames,
         palm_point=palm, segments=segments(scene, motion),
         movable=tuple(thing.name for thing in scene.things if not thing.is_container),
-        absent=_absent(scene, config),
+        absent=absent,
     )  # fmt: skip
 
 
@@ -154,12 +157,6 @@ def segments(scene: Scene, motion: Motion) -> tuple[Segment, ...]:
         # From where the step before it left the gripper.
         found.append(Segment(first, last, subtask, primitive, labels.future_trace(path[max(first - 1, 0) : last + 1])))
     return tuple(found)
-
-
-def _absent(scene: Scene, config: SimConfig) -> tuple[str, ...]:
-    """Every object that the scene might have had besides."""
-    taken = {thing.colour for thing in scene.things}
-    return tuple(f"{colour} {shape}" for colour in config.colours if colour not in taken for shape in GRASPABLE)
 
 
 def pose_of(motion: Motion, index: int) -> Pose:

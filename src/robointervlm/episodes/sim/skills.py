@@ -22,8 +22,10 @@ CLEAR = 0.07
 
 def perform(rng: Generator, scene: Scene, plan: Plan) -> Motion | None:
     """The motion of a plan; None if it would need room that the scene, or the picture, does not have."""
+    across, away = rng.uniform(-0.20, 0.20), rng.uniform(-0.08, 0.12)
+    spot = across * scene.camera.right_on_table + away * scene.camera.away_on_table
     script = Script(
-        tcp=_draw_start(rng, scene),
+        tcp=np.array([0.50, 0.0, rng.uniform(0.08, 0.15)]) + spot,
         yaw=_best_yaw(rng.uniform(-0.6, 0.6), scene),
         opening=rng.uniform(0.5, 1.0) * MAX_OPENING,
         thing=np.array(plan.handled.position),
@@ -31,23 +33,15 @@ def perform(rng: Generator, scene: Scene, plan: Plan) -> Motion | None:
     script.wait(f"move to the {plan.handled.name}", "reach")
     performer = _Performer(rng, scene, plan, script)
     done = performer.push() if plan.skill == "push" else performer.pick_or_place()
-    motion = Motion(plan, tuple(script.steps))
-    return motion if done and _stays_in_picture(scene, motion) else None
-
-
-def _stays_in_picture(scene: Scene, motion: Motion) -> bool:
-    """Whether the picture shows the way of the fingers, the middle of the hand, and the handled thing where it ends."""
-    camera = scene.camera
+    if not done:
+        return None
+    # The picture has to show the way of the fingers, the middle of the hand, and the handled thing where it ends.
+    motion, camera = Motion(plan, tuple(script.steps)), scene.camera
     tool, hand = camera.project(motion.path), camera.project(motion.path + np.array([0.0, 0.0, 0.08]))
     x, y, z = motion.steps[-1].thing.tolist()
-    ends = is_in_picture(replace(motion.plan.handled, position=(x, y, z)), camera)
-    return ends and camera.contains(tool, margin=0.04 * camera.height) and camera.contains(hand)
-
-
-def _draw_start(rng: Generator, scene: Scene) -> Array:
-    across, away = rng.uniform(-0.20, 0.20), rng.uniform(-0.08, 0.12)
-    spot = across * scene.camera.right_on_table + away * scene.camera.away_on_table
-    return np.array([0.50, 0.0, rng.uniform(0.08, 0.15)]) + spot
+    ends = is_in_picture(replace(plan.handled, position=(x, y, z)), camera)
+    shown = ends and camera.contains(tool, margin=0.04 * camera.height) and camera.contains(hand)
+    return motion if shown else None
 
 
 @dataclass(frozen=True)

@@ -119,20 +119,19 @@ class Stage:
 
 def _xml(scene: Scene) -> str:
     look = scene.look
+    things = ""
+    for thing in scene.things:
+        half_yaw = thing.yaw / 2
+        place = " ".join(f"{value:.6f}" for value in thing.position)
+        turn = f"{np.cos(half_yaw):.6f} 0 0 {np.sin(half_yaw):.6f}"
+        geoms = "".join(f'<geom {geom} group="{THINGS}"/>' for geom in _thing_geoms(thing))
+        things += f'<body name="{thing.name}" mocap="true" pos="{place}" quat="{turn}">{geoms}</body>'
     half = f"{TABLE_HALF[0]} {TABLE_HALF[1]} .02"
     return f"""<mujoco><compiler angle="radian"/><worldbody>
       <geom name="floor" type="plane" size="0 0 1" pos="0 0 {FLOOR_HEIGHT}" rgba="{rgba(look.wall)}" group="0"/>
       <geom name="table" type="box" size="{half}" pos=".4 0 -.02" rgba="{rgba(look.table)}" group="0"/>
-      {arm_xml(look.arm, look.gripper)}{"".join(_thing_xml(thing) for thing in scene.things)}
+      {arm_xml(look.arm, look.gripper)}{things}
     </worldbody></mujoco>"""
-
-
-def _thing_xml(thing: Thing) -> str:
-    half_yaw = thing.yaw / 2
-    place = " ".join(f"{value:.6f}" for value in thing.position)
-    turn = f"{np.cos(half_yaw):.6f} 0 0 {np.sin(half_yaw):.6f}"
-    geoms = "".join(f'<geom {geom} group="{THINGS}"/>' for geom in _thing_geoms(thing))
-    return f'<body name="{thing.name}" mocap="true" pos="{place}" quat="{turn}">{geoms}</body>'
 
 
 def _thing_geoms(thing: Thing) -> list[str]:
