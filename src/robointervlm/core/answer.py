@@ -131,15 +131,6 @@ def json_number(value: object, what: str = "coordinate") -> float:
     return float(value)
 
 
-def _json_points(value: object) -> tuple[Point, ...]:
-    found = []
-    for point in json_list(value):
-        if not isinstance(point, list | tuple) or len(point) != 2:
-            raise DataError(f"{str(point)[:200]} is not a point [x, y].")
-        found.append((json_number(point[0]), json_number(point[1])))
-    return tuple(found)
-
-
 def _json_length(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise DataError(f"{str(value)[:200]} is not a number of pixels.")
@@ -230,7 +221,12 @@ class _Places:
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        return cls(_json_points(value))
+        found = []
+        for point in json_list(value):
+            if not isinstance(point, list | tuple) or len(point) != 2:
+                raise DataError(f"{str(point)[:200]} is not a point [x, y].")
+            found.append((json_number(point[0]), json_number(point[1])))
+        return cls(tuple(found))
 
     def written(self, space: Space | None, key: str) -> str:
         return keyed(key, written_places(self.points, space))

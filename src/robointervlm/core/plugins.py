@@ -51,15 +51,11 @@ def use(named: Iterable[str]) -> None:
     try:
         loaded()
     except RoboInterError:
-        _restore(before)
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
         raise
-
-
-def _restore(before: str | None) -> None:
-    if before is None:
-        del os.environ[VARIABLE]
-    else:
-        os.environ[VARIABLE] = before
 
 
 def given() -> tuple[str, ...]:
@@ -137,12 +133,8 @@ def _is_path(name: str) -> bool:
 
 
 def _plugin(name: str) -> Plugin:
-    if name not in _loaded:
-        _loaded[name] = Plugin(name, _imported(name))
-    return _loaded[name]
-
-
-def _imported(name: str) -> ModuleType:
+    if name in _loaded:
+        return _loaded[name]
     module = _module_of_file(Path(name)) if _is_path(name) else name
     try:
         found = importlib.import_module(module)
@@ -156,7 +148,8 @@ def _imported(name: str) -> ModuleType:
         raise RecipeError(f"plugin {name} cannot be imported: {_what(error)}.") from error
     except Exception as error:
         raise RecipeError(f"plugin {name} cannot be imported: {_what(error)}.") from error
-    return found
+    _loaded[name] = Plugin(name, found)
+    return _loaded[name]
 
 
 def _module_of_file(path: Path) -> str:

@@ -47,13 +47,15 @@ Question = tuple[str | Place, ...]
 
 def written_question(question: Question, space: Space | None) -> str:
     """The question as one text, its places in the coordinates of `space` (needed only if there are places)."""
-    return "".join(part if isinstance(part, str) else part.written(_needed(space, part)) for part in question)
-
-
-def _needed(space: Space | None, place: Place) -> Space:
-    if space is None:
-        raise ValueError(f"the question holds the place {place} but no image to measure it in")
-    return space
+    texts = []
+    for part in question:
+        if isinstance(part, str):
+            texts.append(part)
+        elif space is None:
+            raise ValueError(f"the question holds the place {part} but no image to measure it in")
+        else:
+            texts.append(part.written(space))
+    return "".join(texts)
 
 
 @dataclass(frozen=True)

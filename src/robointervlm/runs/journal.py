@@ -103,7 +103,14 @@ class Journal:
                 len(content.torn_tail),
             )
         if content.bad_lines:
-            self._quarantine(content.bad_lines)
+            bad = path.with_suffix(f".bad{path.suffix}")
+            logger.warning(
+                "%s: %d damaged line(s) moved to %s; their samples are done again.", path, self.damaged, bad.name
+            )
+            with writing_to(bad), bad.open("ab") as file:
+                file.write(b"".join(line + b"\n" for line in content.bad_lines))
+                file.flush()
+                os.fsync(file.fileno())
         if content.torn_tail or content.bad_lines:
             write_atomically(path, b"".join(line + b"\n" for line in content.good_lines))
         with writing_to(path):
@@ -133,13 +140,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _quarantine(self, bad_lines: list[bytes]) -> None:
-        bad = self.path.with_suffix(f".bad{self.path.suffix}")
-        logger.warning(
-            "%s: %d damaged line(s) moved to %s; their samples are done again.", self.path, len(bad_lines), bad.name
-        )
-        with writing_to(bad), bad.open("ab") as file:
-            file.write(b"".join(line + b"\n" for line in bad_lines))
-            file.flush()
-            os.fsync(file.fileno())

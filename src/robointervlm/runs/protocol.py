@@ -50,25 +50,21 @@ def protocol_of(
     for each in questions:
         said = json.dumps([each.id, each.reference, each.image_size], sort_keys=True, separators=(",", ":"))
         lines.setdefault(each.task, []).append(said)
+    # Of the decoding, what decides an answer: greedy decoding draws nothing, so that its seed means nothing.
+    settings = dict(sorted(decoding.items()))
+    if "seed" in settings and not settings.get("temperature"):
+        settings["seed"] = None
     parts: dict[str, object] = {
         "edition": SCORING_EDITION,
         "coordinates": SCORED_IN,
         "style": style,
-        "decoding": _decoding(decoding),
+        "decoding": settings,
         "tasks": {
             task: {"questions": len(said), "digest": _hash("\n".join(sorted(said))), "metrics": list(metrics[task])}
             for task, said in sorted(lines.items())
         },
     }
     return {"hash": _hash(json.dumps(parts, sort_keys=True)), **parts}
-
-
-def _decoding(given: Mapping[str, object]) -> dict[str, object]:
-    """The settings that decide an answer: greedy decoding draws nothing, so that its seed means nothing."""
-    settings = dict(sorted(given.items()))
-    if "seed" in settings and not settings.get("temperature"):
-        settings["seed"] = None
-    return settings
 
 
 def _hash(text: str) -> str:

@@ -94,13 +94,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 def environment() -> dict[str, object]:
     """The versions a result depends on. Names no host, user or path."""
+    packages: dict[str, str] = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            if version := importlib.metadata.version(name):
+                packages[name] = version
     return {
         "robointervlm": robointervlm.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": packages,
     }
 
 
@@ -111,13 +116,6 @@ def is_installed(name: str) -> bool:
     except (ImportError, ValueError):
         return False
     return found is not None and found.origin is not None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, TypeVar, Union, get_args, get_origin
 
@@ -32,11 +32,11 @@ def checked(  # noqa: PLR0913 - one for each way in which callers differ
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = _without_repeats(
+        lines = [
             _explained(kind, detail, overridable=overridable, secret=secret)
             for detail in error.errors(include_url=False)
-        )
-        raise RecipeError(f"{source}: " + "; ".join(lines) + more) from None
+        ]
+        raise RecipeError(f"{source}: " + "; ".join(dict.fromkeys(lines)) + more) from None
 
 
 def _explained(kind: type[BaseModel], detail: ErrorDetails, *, overridable: bool, secret: bool) -> str:
@@ -53,17 +53,11 @@ def _explained(kind: type[BaseModel], detail: ErrorDetails, *, overridable: bool
         case _:
             message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             should = "" if message == detail["msg"] or detail["type"] == "value_error" else "should be "
-            given = "" if secret or isinstance(detail["input"], dict) else f" is {_shortened(detail['input'])}"
+            given = ""
+            if not secret and not isinstance(detail["input"], dict):
+                text = repr(detail["input"])
+                given = f" is {text if len(text) <= 80 else text[:77] + '…'}"
             return f"'{where}'{given}: {should}{message[:1].lower()}{message[1:]}"
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _without_repeats(lines: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(lines))
 
 
 def _sections(annotation: object) -> list[type[BaseModel]]:
@@ -75,20 +69,17 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
     return []
 
 
-def _models_at(kind: type[BaseModel], names: Sequence[str]) -> list[type[BaseModel]]:
+def _keys(kind: type[BaseModel], names: Sequence[str]) -> list[str]:
+    """The keys of the section at these names."""
     models = [kind]
     for name in names:
         inner = [model for outer in models if name in outer.model_fields for model in _fields(outer, name)]
         models = inner or models
-    return models
+    return [key for model in models for key in model.model_fields]
 
 
 def _fields(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
     return _sections(model.model_fields[name].annotation)
-
-
-def _keys(kind: type[BaseModel], names: Sequence[str]) -> list[str]:
-    return [key for model in _models_at(kind, names) for key in model.model_fields]
 
 
 def _elsewhere(kind: type[BaseModel], name: str) -> list[str]:

@@ -34,14 +34,10 @@ def _choice_task(name: str, *file_stems: str, places_in_question: bool = False) 
     )
 
 
-def _registered(name: str) -> tuple[str, str, str]:
-    """The published stem, and those of the dataset registry, which also name the robot data."""
-    return name, f"{name}_rh20t", f"{name}_droid"
-
-
 TASKS = (
     *(
-        _choice_task(name, *_registered(name))
+        # The published stem, and those of the dataset registry, which also name the robot data.
+        _choice_task(name, name, f"{name}_rh20t", f"{name}_droid")
         for name in (
             "grasppose_choice",
             "grounding_choice",

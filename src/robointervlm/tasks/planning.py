@@ -145,13 +145,11 @@ def chosen(predicted: Answer, reference: Answer, _image: ImageSize | None = None
     letter = read_choice(answer).answer
     if label and isinstance(letter, Choice):
         return float(letter.letter == label["letter"].upper())
-    return float(bool(words) and any(_words(_unlabelled(said)) == words for said in (answer, final_answer(answer))))
-
-
-def _unlabelled(text: str) -> str:
-    """A text without the letter of an option in front of its words."""
-    label = _LABEL.fullmatch(text)
-    return label["words"] if label else text
+    for said in (answer, final_answer(answer)):
+        option = _LABEL.fullmatch(said)  # its letter in front of its words does not count
+        if words and _words(option["words"] if option else said) == words:
+            return 1.0
+    return 0.0
 
 
 _SAYS = frozenset(("is", "are", "was", "were", "be", "looks", "seems", "answer"))

@@ -76,11 +76,8 @@ def styled(question: str, style: str, wordings: Mapping[str, str] | None = None)
         markers += IMAGE_MARKER + rest[: len(rest) - len(body)]
     template = (wordings or {}).get(style, _TEMPLATES[style])
     if "{about}" in template:
-        return markers + template.replace("{about}", _about(body))
+        # The release counts quotation marks and ends at the first comma, with apostrophes and commas in the way.
+        quoted = _QUOTED.findall(body)
+        about = str(quoted[1]) if len(quoted) > 1 and IMAGE_MARKER not in body else body
+        return markers + template.replace("{about}", about)
     return markers + template.replace("{question}", body)
-
-
-def _about(question: str) -> str:
-    # The release counts quotation marks and ends at the first comma, with apostrophes and commas in the way.
-    quoted = _QUOTED.findall(question)
-    return str(quoted[1]) if len(quoted) > 1 and IMAGE_MARKER not in question else question

@@ -222,14 +222,10 @@ class _Scan:
         elif key:
             # In running text "point:" is a word before a colon; `current_bbox:` is a key.
             self.label = word if self.stack or "_" in word or word in {"bbox", "box"} else ""
-        elif self.stack:
-            self._word_inside(word, match)
-
-    def _word_inside(self, word: str, match: re.Match[str]) -> None:
-        """A word in a bracket: `null` is a missing number, `px` a unit, and anything else makes it running text."""
-        if word in _NOT_FINITE:
+        # In a bracket `null` is a missing number, `px` a unit, and anything else makes it running text.
+        elif self.stack and word in _NOT_FINITE:
             self._take(math.nan, match)
-        elif word not in _UNITS and not self.stack[-1].problem:
+        elif self.stack and word not in _UNITS and not self.stack[-1].problem:
             self.stack[-1].problem = "the numbers stand between words"
 
     def _number(self, match: re.Match[str]) -> None:

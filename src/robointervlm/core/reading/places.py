@@ -153,7 +153,10 @@ def _box_in(numbers: FoundNumbers, text: str, key: str) -> _Found | str:
     while position < len(usable):
         item = usable[position]
         if len(item.numbers) == 2:
-            run = _siblings(usable, position)
+            end = position  # the points from here on that stand in the same bracket
+            while end < len(usable) and len(usable[end].numbers) == 2 and usable[end].parent == item.parent:
+                end += 1
+            run = usable[position:end]
             boxes += [(corners, item, notes) for corners, notes in _boxes_of_pairs(run, text)]
             position += len(run)
             continue
@@ -163,35 +166,18 @@ def _box_in(numbers: FoundNumbers, text: str, key: str) -> _Found | str:
         corners, item, notes = boxes[0]
         several = (f"first of {len(boxes)}",) if len(boxes) > 1 else ()
         return _Found(corners, _tier_at(item), (*_own_notes(numbers, item), *notes, *several))
-    named = _corners_in_words(text)
-    if named:
-        return _Found(named, "labels")
+    # "top-left corner: 205, 34; bottom-right corner: 305, 134", which has no brackets
+    lower = text.lower()
+    corner_names = [pattern.search(lower) for pattern in (_FIRST_CORNER, _LAST_CORNER)]
+    if all(corner_names):
+        in_words = [_CORNER_IN_WORDS.match(text, name.end()) for name in corner_names if name]
+        values = [float(match[number]) for match in in_words if match for number in (1, 2)]
+        if len(values) == 4 and all(abs(value) <= LARGEST for value in values):
+            return _Found(values, "labels")
     row = next((row for row in numbers.rows if len(row) == 4), None)
     if row and all(abs(value) <= LARGEST for value in row):
         return _Found(row, "bare")
     return _why_nothing(numbers, "box", "a box has two corners")
-
-
-def _corners_in_words(text: str) -> list[float]:
-    """The two corners of "top-left corner: 205, 34; bottom-right corner: 305, 134", which has no brackets."""
-    found = [_CORNER_IN_WORDS.match(text, corner.end()) for corner in _corner_names(text)]
-    values = [float(match[number]) for match in found if match for number in (1, 2)]
-    return values if len(values) == 4 and all(abs(value) <= LARGEST for value in values) else []
-
-
-def _corner_names(text: str) -> list[re.Match[str]]:
-    """Where the names of the two corners stand, the first of each; none if one is missing."""
-    lower = text.lower()
-    names = [pattern.search(lower) for pattern in (_FIRST_CORNER, _LAST_CORNER)]
-    return [name for name in names if name] if all(names) else []
-
-
-def _siblings(items: Sequence[NumberList], start: int) -> Sequence[NumberList]:
-    """The points from `start` on that stand in the same bracket."""
-    end = start
-    while end < len(items) and len(items[end].numbers) == 2 and items[end].parent == items[start].parent:
-        end += 1
-    return items[start:end]
 
 
 def _boxes_of_list(item: NumberList) -> list[tuple[list[float], tuple[str, ...]]]:
@@ -262,22 +248,18 @@ def _path_in(numbers: FoundNumbers, text: str, kind: Kind, key: str, count: int 
     bare = [row for row in numbers.rows if len(row) >= least and len(row) % 2 == 0]
     rows = [_Found(row, "bare") for row in bare] if not readable else []
     readable += [row for row in rows if all(abs(value) <= LARGEST for value in row.numbers)]
-    wanted = [found for found in readable if _fits(found, count)]
+    points = [len(found.numbers) // 2 for found in readable]
+    wanted = [found for found, n in zip(readable, points, strict=True) if (n >= 2 if count is None else n == count)]
     if not wanted and count is None:
         wanted = readable
     if wanted:
         several = (f"first of {len(wanted)}",) if len(wanted) > 1 else ()
         return _Found(wanted[0].numbers, wanted[0].tier, (*wanted[0].notes, *several))
     if readable:
-        return f"{len(readable[0].numbers) // 2} points instead of {count}"
+        return f"{points[0]} points instead of {count}"
     if any(len(row) >= 4 for row in numbers.rows) and not reason:
         reason = "an odd number of numbers does not make points"
     return reason or _why_nothing(numbers, kind, "a point has two coordinates")
-
-
-def _fits(found: _Found, count: int | None) -> bool:
-    points = len(found.numbers) // 2
-    return points == count if count is not None else points >= 2
 
 
 def _sequences(items: Iterable[NumberList]) -> list[list[NumberList]]:

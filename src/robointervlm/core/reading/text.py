@@ -85,7 +85,12 @@ def answer_part(text: str) -> Part:
 
     An echoed chat that ends before the assistant's turn has no answer: nothing of a prompt is ever one.
     """
-    after = _after_the_prompt(text)
+    after = None  # what follows the last assistant's turn, if the text is a chat
+    for begins, assistant in _CHATS:
+        if begins.match(text):
+            ends = [match.end() for match in assistant.finditer(text)]
+            after = text[ends[-1] :] if ends else ""
+            break
     kept = _without_thinking(text if after is None else after)
     start = kept.rfind("<answer>")
     if start >= 0:
@@ -98,15 +103,6 @@ def answer_part(text: str) -> Part:
     else:
         empty = "nothing is left without the thinking"
     return Part(kept.strip(), () if after is None else ("after an echoed prompt",), empty)
-
-
-def _after_the_prompt(text: str) -> str | None:
-    """What follows the last assistant's turn of a decoded chat, "" if there is none; None if the text is no chat."""
-    for begins, assistant in _CHATS:
-        if begins.match(text):
-            ends = [match.end() for match in assistant.finditer(text)]
-            return text[ends[-1] :] if ends else ""
-    return None
 
 
 def without_question(text: str, question: str) -> tuple[str, bool]:
