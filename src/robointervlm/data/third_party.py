@@ -183,16 +183,9 @@ def _of_runs(mask: dict[str, Any]) -> Region:
             "mask", "holds compressed run lengths or none; give counts as a list, with size [height, width]"
         )
     height, width = size
-    columns = Region(ImageSize(height, width), tuple(counts)) if _adds_up(counts, height, width) else None
-    if columns is None:
-        raise FieldError("mask", f"has counts that do not add up to {height} x {width} pixels")
-    return Region.of_mask(columns.mask.T)
-
-
-def _adds_up(counts: list[Any], height: object, width: object) -> bool:
     lengths = [*counts, height, width]
-    if not all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in lengths):
-        return False
-    assert isinstance(height, int)
-    assert isinstance(width, int)
-    return min(height, width) > 0 and sum(counts) == height * width <= images.MAX_PIXELS
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in lengths)
+    if not whole or min(height, width) == 0 or not sum(counts) == height * width <= images.MAX_PIXELS:
+        raise FieldError("mask", f"has counts that do not add up to {height} x {width} pixels")
+    columns = Region(ImageSize(height, width), tuple(counts))
+    return Region.of_mask(columns.mask.T)

@@ -127,16 +127,13 @@ def _apply(values: dict[str, object], override: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"override '{override}': '{name}' is the value {inner!r}, not a section.")
         section = inner
-    section[names[-1]] = _value(override, text)
-
-
-def _value(override: str, text: str) -> object:
-    """The value of an override: YAML, except that text which only happens to hold a colon stays text."""
+    # The value is YAML, except that text which only happens to hold a colon stays text.
     meant_as_yaml = text.lstrip()[:1] in {"[", "{", '"', "'"}
     try:
         value = parsed(text)
     except (yaml.YAMLError, RecursionError):
-        if not meant_as_yaml:
-            return text
-        raise RecipeError(f"override '{override}': the value is not YAML; is a bracket or a quote missing?") from None
-    return text if isinstance(value, dict | list) and not meant_as_yaml else value
+        if meant_as_yaml:
+            reason = "the value is not YAML; is a bracket or a quote missing?"
+            raise RecipeError(f"override '{override}': {reason}") from None
+        value = text
+    section[names[-1]] = text if isinstance(value, dict | list) and not meant_as_yaml else value

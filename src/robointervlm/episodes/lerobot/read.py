@@ -185,6 +185,10 @@ class _Labels:
         told = (cells.points(row, mapping.contact_points, self.size, self.steps.accepted) for row in before)
         points = next((points for points in told if points), ())
         contact_box = self._first_box(mapping.contact_box, before)
+        success = mapping.success
+        if success is not None and not isinstance(success, bool):
+            last = cells.number(self.steps.rows[-1], success, self.steps.accepted)
+            success = None if last is None else last > 0
         final = None if mapping.moving_camera else self._first_box(mapping.final_box, self.steps.rows)
         return Episode(
             id=f"{mapping.source}_{listed.name or format(listed.index, '06d')}",
@@ -195,7 +199,7 @@ class _Labels:
             instruction=self.named.instruction,
             skill=None,
             target=self.named.target,
-            success=self._success(),
+            success=success,
             failure=None,
             contact_index=contact,
             contact_points=Points(points) if points else None,
@@ -208,13 +212,6 @@ class _Labels:
             frames=tuple(self._frame(listed, step, picture) for step, picture in pictures.items()),
             segments=self.segments,
         )
-
-    def _success(self) -> bool | None:
-        told = self.mapping.success
-        if told is None or isinstance(told, bool):
-            return told
-        last = cells.number(self.steps.rows[-1], told, self.steps.accepted)
-        return None if last is None else last > 0
 
     def _first_box(self, wanted: Places | Detections | None, rows: Sequence[Row]) -> Box | None:
         found = (cells.box(row, wanted, self.size, self.steps.accepted) for row in rows)

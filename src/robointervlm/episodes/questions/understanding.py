@@ -174,7 +174,11 @@ def traj_choice(episode: Episode, rng: Generator) -> Iterator[Asked]:
 
 def _other_ways(episode: Episode, frame: Frame, path: Array, rng: Generator) -> list[Array]:
     """Ways of the same shape to other things, or to other places, from the start on or from the contact on."""
-    knee = _contact_share(episode, frame, path)
+    knee = 1.0  # at which share of its points the way comes to the contact; 1 where there is none to come
+    if episode.contact_points is not None and episode.contact_index is not None and frame.index < episode.contact_index:
+        touch = episode.contact_points.array.mean(axis=0)
+        nearest = int(np.argmin(np.hypot(*(path - touch).T)))
+        knee = max(nearest, 1) / (len(path) - 1)
     ways = [bent(path, shift, 0.0, knee) for shift in _to_others(episode, frame)]
     for _ in range(40):
         angle, far = rng.uniform(-np.pi, np.pi), rng.uniform(0.15, 0.35) * episode.image_size.width
@@ -184,15 +188,6 @@ def _other_ways(episode: Episode, frame: Frame, path: Array, rng: Generator) -> 
     ways = [way for way in ways if has_shape(episode, way)]
     # Ways to other things first, but not always, and not all of them.
     return sample(ways[:3], 2, rng) + sample(ways, len(ways), rng)
-
-
-def _contact_share(episode: Episode, frame: Frame, path: Array) -> float:
-    """At which share of its points a way comes to the contact; 1 where there is none to come."""
-    if episode.contact_points is None or episode.contact_index is None or frame.index >= episode.contact_index:
-        return 1.0
-    touch = episode.contact_points.array.mean(axis=0)
-    nearest = int(np.argmin(np.hypot(*(path - touch).T)))
-    return max(nearest, 1) / (len(path) - 1)
 
 
 def bent(path: Array, shift: Array, begin: float, end: float) -> Array:
