@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from robointervlm.core.errors import ModelError, RoboInterError
-from robointervlm.evaluate.asking import Asked
+from robointervlm.evaluate.questions import Asked
 from robointervlm.models.model import MeasuringModel, Model
 
 

@@ -23,9 +23,8 @@ from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
 from robointervlm.evaluate.another_run import refuse_another_run, warn_of_another_address
-from robointervlm.evaluate.asking import Asked, Asker
 from robointervlm.evaluate.batches import Batches
-from robointervlm.evaluate.questions import Question, questions_of
+from robointervlm.evaluate.questions import Asked, Asker, Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS, SCHEMA, RequestedList, write_requested
 from robointervlm.evaluate.shards import folder_of, positions_of, write_positions

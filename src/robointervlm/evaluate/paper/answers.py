@@ -1,9 +1,9 @@
-"""The published scorer of boxes, trajectories, letters and yes or no: one record at a time, as it is."""
+"""The published scorers, as they are, one record at a time: boxes, trajectories, letters, yes or no, and plans."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,23 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Space
 from robointervlm.evaluate.paper.parsing import published_box, published_numbers, published_path, published_resize
 from robointervlm.metrics.curves import dtw
 from robointervlm.metrics.overlap import iou
+from robointervlm.metrics.text import Bleu, published_bleu
+from robointervlm.tasks.planning import KINDS, Family
 
 Record = Mapping[str, Any]
 """`id`, `pred`, `gt` and perhaps `image_size` (width, height), as the published output files hold them."""
+
+PlanType = Literal["choice", "decide", "planning"]
+
+_FAMILIES: dict[PlanType, Family] = {
+    "choice": "planning_choice",
+    "decide": "planning_decide",
+    "planning": "planning",
+}
+# In the order of the published scorer, which takes the first that is anywhere in the id, case counting (trap 20).
+PUBLISHED_KINDS = {
+    kind: tuple(each.name for each in KINDS if each.family == family) for kind, family in _FAMILIES.items()
+}
 
 # Trap 8: what stands before the last hundred characters is not seen.
 _LOOKED_AT = 100
@@ -75,19 +89,13 @@ def assumed_size(record: Record) -> tuple[int, int]:
 
 def _convert(numbers: NDArray[Any], image: tuple[int, int], source: str) -> None:
     """Turns x, y, x, y … into pixels in place, which cuts off the decimals in an array of integers (trap 1)."""
-    extent = _extent(image, source)
+    extents = {"llava": (1, 1), "intern": (1000, 1000)}
+    # Trap 12: width and height are handed over the wrong way round, which changes nothing.
+    extent = published_resize(*image) if source in ("qwen", "api") else extents.get(source)
     if extent is None:
-        return
+        return  # pixels
     for axis in (0, 1):
         numbers[axis::2] = numbers[axis::2] * image[axis] / extent[axis]
-
-
-def _extent(image: tuple[int, int], source: str) -> tuple[int, int] | None:
-    """The width and height that the source is taken to count in; None for pixels."""
-    if source in ("qwen", "api"):
-        # Trap 12: width and height are handed over the wrong way round, which changes nothing.
-        return published_resize(*image)
-    return {"llava": (1, 1), "intern": (1000, 1000)}.get(source)
 
 
 def published_source(model: str) -> str:
@@ -108,3 +116,37 @@ def assumed_spaces(record: Record, source: str) -> tuple[Space, Space]:
     units = {"llava": CoordinateFormat.UNIT, "intern": CoordinateFormat.PER_MILLE}
     space = Space(units.get(source, CoordinateFormat.PIXEL), image)
     return space, space
+
+
+def plan_type(identifier: str) -> PlanType:
+    """The type of a planning question by its id (`decide_task_type`); `ValueError` for an unknown one (trap 20)."""
+    for kind, names in PUBLISHED_KINDS.items():
+        if any(name in identifier for name in names):
+            return kind
+    raise ValueError("Unknown task type")
+
+
+def score_planning(record: Record) -> tuple[PlanType, float, dict[str, float] | None]:
+    """The published type and score of one planning record, and for a plan its BLEU values.
+
+    `ValueError` for an unknown id, `AttributeError` for an answer that is None; both end the scoring of the whole file
+    (trap 20).
+    """
+    kind = plan_type(record["id"])
+    predicted = record["pred"].split("\n")[-1].lower()  # trap 17: only the last line, even if it is empty
+    reference = record["gt"].lower()
+    if kind == "planning":
+        bleu = bleu_values(published_bleu(predicted, reference))
+        return kind, bleu["score"], bleu
+    correct = predicted == reference
+    if kind == "choice":
+        correct = reference in predicted or predicted in reference  # trap 18
+    elif reference in ("yes", "no"):
+        # Trap 19: "yesterday" is yes, "unknown" is no, and true and false are neither.
+        correct = next((word for word in ("yes", "no") if word in predicted), predicted) == reference
+    return kind, float(correct), None
+
+
+def bleu_values(bleu: Bleu) -> dict[str, float]:
+    """BLEU as the published scorers return it: `score` is the mean of the four."""
+    return {"score": bleu.mean, **bleu._asdict()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 
 from robointervlm.core.coordinates import MAX_ASPECT, RESIZE_FACTOR, ImageSize, smart_resize
 
@@ -25,8 +24,6 @@ _NESTED = re.compile(rf"\[\s*+{_WHOLE_PAIR}{_COMMA}{_WHOLE_PAIR}\s*+\]")
 _MAX_PIXELS = 1_003_520
 
 Number = int | float
-
-_MULTIPLE = ("current_bbox", "target_bbox", "grasp_point", "future_traj", "action")
 
 
 def published_numbers(text: str) -> list[float]:
@@ -78,34 +75,3 @@ def published_resize(height: int, width: int) -> tuple[int, int]:
         raise ValueError(f"the aspect ratio of {width}x{height} is over {MAX_ASPECT}")
     resized = smart_resize(ImageSize(width, height), max_pixels=_MAX_PIXELS)
     return resized.height, resized.width
-
-
-def published_single(text: str, key: str) -> object:
-    """What `parse_output_single` makes of a text: a list from JSON, but a dictionary from anything else (trap 36)."""
-    content = _json_object(text)
-    if content.get(key) is not None:
-        return content[key]
-    return {key: _loose_value(text, key)}
-
-
-def published_multiple(text: str) -> dict[str, object]:
-    """What `parse_output_multi` makes of a text: the values of five keys, None for each it does not find (trap 36)."""
-    content = _json_object(text)
-    found = {key: content.get(key) if content else _loose_value(text, key) for key in _MULTIPLE}
-    if found["action"] is not None:  # trap 36: an action lands in the trajectory
-        found["future_traj"], found["action"] = found["action"], None
-    return found
-
-
-def _json_object(text: str) -> Mapping[str, object]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _loose_value(text: str, key: str) -> object:
-    """The list after a key, up to the first closing bracket: lists within lists are never read (trap 36)."""
-    match = re.search(rf'"{key}"\s*:\s*(\[[^\]]*\])', text)
-    return _json_list(match[1]) if match else None
