@@ -22,8 +22,12 @@ class Batches:
         self._size = size
         self._tokens = tokens
         self._lengths: dict[str, int] = {}
-        if tokens is not None:
-            self._lengths = {each.requested.key: _length(each, _measuring(model)) for each in waiting}
+        if tokens is not None and waiting:
+            if not isinstance(model, MeasuringModel):
+                raise ModelError(
+                    f"{model.name} cannot tell how many tokens a question takes; use batch_size, not batch_tokens."
+                )
+            self._lengths = {each.requested.key: _length(each, model) for each in waiting}
             waiting = self._by_length(waiting)
         self._queue = deque(sorted(waiting, key=lambda each: each.decoding.max_new_tokens))
 
@@ -64,14 +68,6 @@ class Batches:
         ordered = [sorted(group, key=length, reverse=True) for group in groups.values()]
         ordered.sort(key=lambda group: length(group[0]), reverse=True)
         return [each for group in ordered for each in group]
-
-
-def _measuring(model: Model) -> MeasuringModel:
-    if not isinstance(model, MeasuringModel):
-        raise ModelError(
-            f"{model.name} cannot tell how many tokens a question takes; use batch_size, not batch_tokens."
-        )
-    return model
 
 
 def _length(asked: Asked, model: MeasuringModel) -> int:
