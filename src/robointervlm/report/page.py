@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +69,7 @@ class Gallery:
 
 def page(run: ScoredRun, *, examples: int) -> str:
     """The page of a run, with up to so many worst, best and random samples a task."""
-    filters = {
+    filters: dict[str, Callable[..., object]] = {
         "interval": interval,
         "number": _number,
         "unparsed": unparsed_text,
