@@ -23,7 +23,7 @@ from robointervlm.evaluate.scored import Scored
 from robointervlm.inference.judging import STATUSES
 from robointervlm.metrics.summary import Interval, cluster_intervals, mean
 from robointervlm.runs.protocol import AskedQuestion, protocol_of
-from robointervlm.tasks import Metric, task_named
+from robointervlm.tasks import task_named
 
 Group = dict[str, object]
 Floats = NDArray[np.float64]
@@ -155,11 +155,24 @@ class _TaskResults:
         intervals = cluster_intervals(list(columns), [each.cluster for each in mine], SEED)
         published = [each.paper for each in mine]
         described = [_described(column, interval) for column, interval in zip(columns, intervals, strict=True)]
-        return [
-            _summary(metric, described[place], described[place + len(self.metrics)])
-            | {"paper": paper_summary(metric.name, published)}
-            for place, metric in enumerate(self.metrics)
-        ]
+        found: list[dict[str, object]] = []
+        for place, metric in enumerate(self.metrics):
+            readable, charged = described[place], described[place + len(self.metrics)]
+            bounded = metric.worst is not None
+            found.append(
+                {
+                    "name": metric.name,
+                    "better": metric.better,
+                    "bounded": bounded,
+                    **metric.in_report,
+                    **(charged if bounded else readable),
+                    "over": "requested" if bounded else "readable",
+                    "readable": readable,
+                    "charged": None if bounded else charged,
+                    "paper": paper_summary(metric.name, published),
+                }
+            )
+        return found
 
 
 def _places(values: Sequence[str]) -> dict[str, list[int]]:
@@ -168,20 +181,6 @@ def _places(values: Sequence[str]) -> dict[str, list[int]]:
     for place, value in enumerate(values):
         places.setdefault(value, []).append(place)
     return places
-
-
-def _summary(metric: Metric, readable: dict[str, object], charged_: dict[str, object]) -> dict[str, object]:
-    bounded = metric.worst is not None
-    return {
-        "name": metric.name,
-        "better": metric.better,
-        "bounded": bounded,
-        **metric.in_report,
-        **(charged_ if bounded else readable),
-        "over": "requested" if bounded else "readable",
-        "readable": readable,
-        "charged": None if bounded else charged_,
-    }
 
 
 def _described(column: Floats, interval: Interval) -> dict[str, object]:

@@ -37,7 +37,10 @@ class Batches:
     def take(self) -> list[Asked]:
         """The next batch, at least one question of those that wait."""
         batch = [self._queue.popleft()]
-        while self._queue and self._queue[0].decoding == batch[0].decoding and self._fits([*batch, self._queue[0]]):
+        while self._queue and self._queue[0].decoding == batch[0].decoding:
+            larger = [*batch, self._queue[0]]
+            if not (len(larger) <= self._size if self._tokens is None else self._cost(larger) <= self._tokens):
+                break
             batch.append(self._queue.popleft())
         return batch
 
@@ -49,9 +52,6 @@ class Batches:
             return self._size
         self._tokens = max(1, self._cost(batch) // 2)
         return self._tokens
-
-    def _fits(self, batch: Sequence[Asked]) -> bool:
-        return len(batch) <= self._size if self._tokens is None else self._cost(batch) <= self._tokens
 
     def _cost(self, batch: Sequence[Asked]) -> int:
         longest = max(self._lengths[each.requested.key] for each in batch)

@@ -266,15 +266,12 @@ def verdict(row: Mapping[str, Any], first: str, second: str) -> str:
     if row["ties"] == n:
         return f"No difference in any of these {n} questions."
     apart = f"Cannot be told apart with these {n} questions"
-    return f"{apart}{_plan(row, row['needed_to_see'] or row['needed'])}."
-
-
-def _plan(row: Mapping[str, Any], needed: Mapping[str, Any] | None) -> str:
+    needed = row["needed_to_see"] or row["needed"]
     if needed is None:
-        return ""
+        return f"{apart}."
     seen = amount(needed["difference"], unit_of(row))
-    if (count := needed["questions"]) > row["n"]:
+    if (count := needed["questions"]) > n:
         # To two digits, upwards: more would be a precision there is not.
         step = 10 ** max(0, len(str(count)) - 2)
-        return f"; about {math.ceil(count / step) * step:,} would be needed to see {seen}"
-    return f"; they would do to see {seen} four times of five if this were the only comparison"
+        return f"{apart}; about {math.ceil(count / step) * step:,} would be needed to see {seen}."
+    return f"{apart}; they would do to see {seen} four times of five if this were the only comparison."

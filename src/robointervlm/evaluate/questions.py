@@ -153,7 +153,11 @@ class Asker:
         facts: list[_PictureFacts] = []
         put, found = Prompted((), None), None
         try:
-            looked_at = [self._picture_facts(ref) for ref in question.images]
+            for ref in question.images:
+                if ref not in self._facts:
+                    content, size = images.content_and_size(ref)
+                    self._facts[ref] = _PictureFacts(size, content)
+            looked_at = [self._facts[ref] for ref in question.images]
             first = looked_at[0].size if looked_at else None
             put, facts = prompted(question, task, self._model, first, style=self._style), looked_at
         except (DataError, RefusedError) as error:
@@ -161,12 +165,6 @@ class Asker:
         requested = requested_of(question, self._key(question, facts, put, decoding))
         sizes = tuple(fact.size for fact in facts)
         return Asked(requested, task, question.images, put.messages, put.space, decoding, found, sizes)
-
-    def _picture_facts(self, ref: ImageRef) -> _PictureFacts:
-        if ref not in self._facts:
-            content, size = images.content_and_size(ref)
-            self._facts[ref] = _PictureFacts(size, content)
-        return self._facts[ref]
 
     def _key(self, sample: Sample, facts: list[_PictureFacts], put: Prompted, decoding: Decoding) -> str:
         """Differs whenever the answer may: schema, question, picture bytes, decoding, model, coordinates, sizes."""

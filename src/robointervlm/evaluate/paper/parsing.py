@@ -45,23 +45,17 @@ def published_box(text: str) -> list[Number]:
     """
     flat = _FLAT.search(text)
     if flat:
-        read = _json_list(flat[0])
-        if read is not None:
+        try:
+            read = json.loads(flat[0])
+        except ValueError:  # without its brackets, which is every tuple and every row of bare numbers
+            read = None
+        if isinstance(read, list):
             return read
     nested = _NESTED.search(text)
     if nested:
         return [int(number) for number in nested.groups()]
     numbers = published_numbers(text)
     return [*numbers[:4]] if len(numbers) >= 4 else [0, 0, 0, 0]
-
-
-def _json_list(text: str) -> list[Number] | None:
-    """The list that a match is; None without its brackets, which is every tuple and every row of bare numbers."""
-    try:
-        read = json.loads(text)
-    except ValueError:
-        return None
-    return read if isinstance(read, list) else None
 
 
 def published_resize(height: int, width: int) -> tuple[int, int]:
