@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 
 import published_measures as measures
-from robointervlm.evaluate.paper import answers, parsing, score_planning, score_record
+from robointervlm.evaluate.paper import answers, score_planning, score_record
 from robointervlm.metrics.overlap import iou
 from robointervlm.metrics.text import published_bleu
 
@@ -38,10 +38,10 @@ FUNCTIONS = {
     "decide_task_type": answers.plan_type,
     "parse_output_single": measures.published_single,
     "parse_output_multi": measures.published_multiple,
-    "generation.extract_bbox_answer": parsing.published_box,
-    "generation.extract_number": parsing.published_numbers,
-    "generation.extract_traj_answer": parsing.published_path,
-    "generation.smart_resize": lambda height, width: list(parsing.published_resize(height, width)),
+    "generation.extract_bbox_answer": answers.published_box,
+    "generation.extract_number": answers.published_numbers,
+    "generation.extract_traj_answer": answers.published_path,
+    "generation.smart_resize": lambda height, width: list(answers.published_resize(height, width)),
 }
 BLEU = ("compute_language_metric", "get_bleu_score")
 

@@ -14,8 +14,15 @@ from typing import Final
 
 from robointervlm.core.answer import Answer, Box, Trajectory, Unparsed
 from robointervlm.core.coordinates import Point, Space
-from robointervlm.evaluate.paper.answers import PlanType, Record, assumed_spaces, box_overlap
-from robointervlm.evaluate.paper.parsing import published_box, published_numbers, published_path
+from robointervlm.evaluate.paper.answers import (
+    PlanType,
+    Record,
+    assumed_spaces,
+    box_overlap,
+    published_box,
+    published_numbers,
+    published_path,
+)
 from robointervlm.tasks import Task, task_named
 
 
