@@ -15,14 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.core.coordinates import (
-    MAX_ASPECT,
-    RESIZE_FACTOR,
-    CoordinateFormat,
-    ImageSize,
-    Space,
-    smart_resize,
-)
+from robointervlm.core.coordinates import MAX_ASPECT, RESIZE_FACTOR, CoordinateFormat, ImageSize, Space, smart_resize
 from robointervlm.metrics.curves import dtw
 from robointervlm.metrics.overlap import iou
 from robointervlm.metrics.text import Bleu, published_bleu
