@@ -14,9 +14,9 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import DataError, ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt, Reply
 from robointervlm.core.sample import ImageRef
-from robointervlm.evaluate.asking import Asked, Problem
 from robointervlm.evaluate.batches import Batches
 from robointervlm.evaluate.predict import predict
+from robointervlm.evaluate.questions import Asked, Problem
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import Requested
 from robointervlm.runs.journal import read_journal

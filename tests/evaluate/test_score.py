@@ -12,8 +12,7 @@ from robointervlm.core.errors import DataError
 from robointervlm.evaluate.predict import predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import Requested, RequestedList
-from robointervlm.evaluate.sample_table import write_table
-from robointervlm.evaluate.score import report_of, score, score_all, score_one
+from robointervlm.evaluate.score import report_of, score, score_all, score_one, write_table
 from robointervlm.runs.settings import load_recipe
 from robointervlm.tasks import task_named
 from scripted_benchmark import make_benchmark

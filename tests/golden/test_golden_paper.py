@@ -8,7 +8,8 @@ from collections import Counter
 
 import numpy as np
 
-from robointervlm.evaluate.paper import measures, parsing, plans, score_planning, score_record
+import published_measures as measures
+from robointervlm.evaluate.paper import answers, score_planning, score_record
 from robointervlm.metrics.overlap import iou
 from robointervlm.metrics.text import published_bleu
 
@@ -33,14 +34,14 @@ FUNCTIONS = {
     "compute_trajectory_metric": measures.trajectory_metric,
     "compute_contact_point_metric": measures.contact_point_metric,
     "compute_language_metric": measures.language_metric,
-    "get_bleu_score": lambda prediction, target: plans.bleu_values(published_bleu(prediction, target)),
-    "decide_task_type": plans.plan_type,
-    "parse_output_single": parsing.published_single,
-    "parse_output_multi": parsing.published_multiple,
-    "generation.extract_bbox_answer": parsing.published_box,
-    "generation.extract_number": parsing.published_numbers,
-    "generation.extract_traj_answer": parsing.published_path,
-    "generation.smart_resize": lambda height, width: list(parsing.published_resize(height, width)),
+    "get_bleu_score": lambda prediction, target: answers.bleu_values(published_bleu(prediction, target)),
+    "decide_task_type": answers.plan_type,
+    "parse_output_single": measures.published_single,
+    "parse_output_multi": measures.published_multiple,
+    "generation.extract_bbox_answer": answers.published_box,
+    "generation.extract_number": answers.published_numbers,
+    "generation.extract_traj_answer": answers.published_path,
+    "generation.smart_resize": lambda height, width: list(answers.published_resize(height, width)),
 }
 BLEU = ("compute_language_metric", "get_bleu_score")
 

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.metric import charged
-from robointervlm.metrics.penalty import diagonal
 from robointervlm.metrics.summary import Interval, cluster_interval, cluster_intervals, mean
 
 
@@ -71,10 +69,6 @@ def test_every_value_needs_its_cluster():
 def test_many_clusters_are_drawn_in_blocks():
     interval = cluster_interval([1.0] * 30_000, range(30_000), seed=0, resamples=200)
     assert interval == Interval(1.0, 1.0)
-
-
-def test_the_diagonal_of_a_picture():
-    assert diagonal(ImageSize(30, 40)) == 50
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e4))

@@ -2,8 +2,7 @@ import numpy as np
 from markupsafe import Markup
 
 from robointervlm.core.answer import Box, Text
-from robointervlm.report.fragments import figure, sample_cards, style_sheet
-from robointervlm.report.samples import SampleCard
+from robointervlm.report.fragments import SampleCard, figure, sample_cards, style_sheet
 
 PICTURE = np.zeros((20, 40, 3), np.uint8)
 

@@ -14,9 +14,14 @@ from markupsafe import Markup
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import Catalog, DatasetSpec
-from robointervlm.report.fragments import prediction_cards, sample_cards
+from robointervlm.report.fragments import (
+    SampleCard,
+    conversation_text,
+    prediction_cards,
+    sample_card,
+    sample_cards,
+)
 from robointervlm.report.page import badness
-from robointervlm.report.samples import SampleCard, conversation_text, sample_card
 from robointervlm.report.scored import ScoredRun, read_scored
 
 logger = logging.getLogger(__name__)

@@ -94,8 +94,8 @@ def publish(evaluation: Evaluation, out: Path, code: int, *, results: Path, logs
     """
     if code not in (ExitCode.COMPLETE, ExitCode.TOO_MANY_FAILURES):
         return
-    from robointervlm.report.log import log_text
     from robointervlm.report.scored import read_scored
+    from robointervlm.report.write import log_text
 
     run = read_scored(out)
     about = {"model path": evaluation.model, "questions": str(evaluation.file), "results": str(out)}

@@ -9,26 +9,60 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robointervlm.evaluate.paper.column import paper_summary, quirk_counts
+from robointervlm.core.answer import Box
+from robointervlm.evaluate.paper.scores import paper_summary, quirk_counts
 from robointervlm.evaluate.records import SCHEMA, RequestedList
 from robointervlm.evaluate.scored import Scored
-from robointervlm.evaluate.slices import SLICES
 from robointervlm.inference.judging import STATUSES
 from robointervlm.metrics.summary import Interval, cluster_intervals, mean
 from robointervlm.runs.protocol import AskedQuestion, protocol_of
-from robointervlm.tasks import Metric, task_named
+from robointervlm.tasks import task_named
 
 Group = dict[str, object]
 Floats = NDArray[np.float64]
 
 # Of the bootstrap: the same answers give the same interval.
 SEED = 0
+
+# Shares of the picture. Of 196 x 112 pixels, 1 % is a square of 15 pixels and 5 % one of 33; of 640 x 480, one of 55
+# and one of 124. COCO's limits are pixels, 32 and 96 squared, and mean another thing in a picture of another size.
+SMALL, LARGE = 0.01, 0.05
+
+
+class Slice(NamedTuple):
+    """What scores are shown by, besides task and dataset.
+
+    `value_of` says in which slice a question is, empty if in none; `order` is that of the values, else by name.
+    """
+
+    value_of: Callable[[Scored], str]
+    order: tuple[str, ...] = ()
+
+
+def box_size(scored: Scored) -> str:
+    """Whether the reference box is small, medium or large: under 1 % of the picture's area, under 5 %, or more."""
+    if not isinstance(scored.reference, Box) or scored.image_size is None:
+        return ""
+    share = scored.reference.area / (scored.image_size.width * scored.image_size.height)
+    return "small" if share < SMALL else "medium" if share < LARGE else "large"
+
+
+def skill(scored: Scored) -> str:
+    """What the robot does in the episode, where the record said so."""
+    return scored.requested.skill
+
+
+SLICES: dict[str, Slice] = {
+    "box size": Slice(box_size, ("small", "medium", "large")),
+    "skill": Slice(skill),
+}
 
 
 def report_of(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, object]:
@@ -37,12 +71,15 @@ def report_of(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, o
     for each in scored:
         by_task.setdefault(each.requested.task, []).append(each)
     tasks = [_TaskResults(task, mine) for task, mine in by_task.items()]
+    metrics = {task.name: [metric.name for metric in task.metrics] for task in tasks}
+    questions = (each.requested for each in scored)
+    asked = (AskedQuestion(one.task, one.id, one.answer, one.image_size) for one in questions)
     return {
         "schema": SCHEMA,
         "model": dict(requested.model),
         "decoding": dict(requested.decoding),
         "style": requested.style,
-        "protocol": _protocol(requested, scored),
+        "protocol": protocol_of(asked, metrics, style=requested.style, decoding=requested.decoding),
         "requested": len(scored),
         "complete": all(each.status != "missing" for each in scored),
         "statuses": _counts(scored),
@@ -52,21 +89,6 @@ def report_of(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, o
     }
 
 
-def _protocol(requested: RequestedList, scored: Sequence[Scored]) -> dict[str, object]:
-    questions = [each.requested for each in scored]
-    metrics = {name: [metric.name for metric in task_named(name).metrics] for name in {one.task for one in questions}}
-    asked = (AskedQuestion(one.task, one.id, one.answer, one.image_size) for one in questions)
-    return protocol_of(asked, metrics, style=requested.style, decoding=requested.decoding)
-
-
-def charged_value(metric: Metric, scored: Scored) -> float:
-    """What a question counts with every failure charged; NaN where there is nothing to charge it by.
-
-    That is an unbounded metric of a question without a reference or a picture.
-    """
-    return metric.charge(scored.values.get(metric.name), scored.reference, scored.image_size)
-
-
 class _TaskResults:
     """The answers to one task with all their values, from which each group takes its rows."""
 
@@ -74,9 +96,18 @@ class _TaskResults:
         self.name = name
         self.metrics = task_named(name).metrics
         self.scored = scored
-        # Both of shape (metrics, questions), NaN where a question has no such value.
-        self.readable = _table([[each.values.get(metric.name) for each in scored] for metric in self.metrics])
-        self.charged = np.array([[charged_value(metric, each) for each in scored] for metric in self.metrics])
+        values = [[each.values.get(metric.name) for each in scored] for metric in self.metrics]
+        # Both of shape (metrics, questions). NaN is a question without a readable answer, or in `charged` one without
+        # anything to charge it by: a distance of a question without a reference or a picture.
+        self.readable = np.array([[math.nan if one is None else one for one in row] for row in values], np.float64)
+        if np.isinf(self.readable).any() or np.isnan(self.readable).sum() != sum(row.count(None) for row in values):
+            raise ValueError("a metric gave a value that is not a finite number; this is a bug of the metric")
+        self.charged = np.array(
+            [
+                [metric.charge(one, each.reference, each.image_size) for one, each in zip(row, scored, strict=True)]
+                for metric, row in zip(self.metrics, values, strict=True)
+            ]
+        )
 
     @cached_property
     def whole(self) -> Group:
@@ -124,19 +155,24 @@ class _TaskResults:
         intervals = cluster_intervals(list(columns), [each.cluster for each in mine], SEED)
         published = [each.paper for each in mine]
         described = [_described(column, interval) for column, interval in zip(columns, intervals, strict=True)]
-        return [
-            _summary(metric, described[place], described[place + len(self.metrics)])
-            | {"paper": paper_summary(metric.name, published)}
-            for place, metric in enumerate(self.metrics)
-        ]
-
-
-def _table(values: Sequence[Sequence[float | None]]) -> Floats:
-    """The values as an array, NaN for None. A value that is no finite number is a bug of its metric: `ValueError`."""
-    table = np.array([[math.nan if value is None else value for value in row] for row in values], dtype=np.float64)
-    if np.isinf(table).any() or np.isnan(table).sum() != sum(value is None for row in values for value in row):
-        raise ValueError("a metric gave a value that is not a finite number; this is a bug of the metric")
-    return table
+        found: list[dict[str, object]] = []
+        for place, metric in enumerate(self.metrics):
+            readable, charged = described[place], described[place + len(self.metrics)]
+            bounded = metric.worst is not None
+            found.append(
+                {
+                    "name": metric.name,
+                    "better": metric.better,
+                    "bounded": bounded,
+                    **metric.in_report,
+                    **(charged if bounded else readable),
+                    "over": "requested" if bounded else "readable",
+                    "readable": readable,
+                    "charged": None if bounded else charged,
+                    "paper": paper_summary(metric.name, published),
+                }
+            )
+        return found
 
 
 def _places(values: Sequence[str]) -> dict[str, list[int]]:
@@ -145,20 +181,6 @@ def _places(values: Sequence[str]) -> dict[str, list[int]]:
     for place, value in enumerate(values):
         places.setdefault(value, []).append(place)
     return places
-
-
-def _summary(metric: Metric, readable: dict[str, object], charged_: dict[str, object]) -> dict[str, object]:
-    bounded = metric.worst is not None
-    return {
-        "name": metric.name,
-        "better": metric.better,
-        "bounded": bounded,
-        **metric.in_report,
-        **(charged_ if bounded else readable),
-        "over": "requested" if bounded else "readable",
-        "readable": readable,
-        "charged": None if bounded else charged_,
-    }
 
 
 def _described(column: Floats, interval: Interval) -> dict[str, object]:

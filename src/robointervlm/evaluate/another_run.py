@@ -10,7 +10,7 @@ from typing import Any
 
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.evaluate.recipe import Data, EvaluationRecipe
-from robointervlm.evaluate.records import RECORDS, Requested, RequestedList, read_requested
+from robointervlm.evaluate.records import RECORDS, RequestedList, read_requested
 from robointervlm.inference.judging import ANSWERED
 from robointervlm.runs.journal import read_journal
 from robointervlm.runs.settings import load_recipe
@@ -99,8 +99,15 @@ def _different_settings(before: RequestedList, now: RequestedList) -> str:
 
 
 def _different_questions(folder: Path, before: RequestedList, now: RequestedList, data: Data) -> str:
-    old_data = _data_of(folder)
-    old, new = ({_content(question) for question in each.questions} for each in (before, now))
+    try:
+        old_data: Data | None = load_recipe(EvaluationRecipe, folder / "recipe.yaml").data
+    except RecipeError:
+        old_data = None
+    # Each question with all that decides its answer, and the reference that it is scored by.
+    old, new = (
+        {(question.key, json.dumps(question.answer, sort_keys=True)) for question in each.questions}
+        for each in (before, now)
+    )
     if old <= new:
         return ""
     if new <= old or (old_data is not None and _source(old_data) == _source(data)):
@@ -119,13 +126,6 @@ def _different_questions(folder: Path, before: RequestedList, now: RequestedList
     return f"its {len(before.questions)} questions were {were}, now {len(now.questions)} of {_described(data)}"
 
 
-def _data_of(folder: Path) -> Data | None:
-    try:
-        return load_recipe(EvaluationRecipe, folder / "recipe.yaml").data
-    except RecipeError:
-        return None
-
-
 def _source(data: Data) -> dict[str, Any]:
     """What says which questions these are, wherever their folder lies."""
     file = None if data.file is None else str(data.file.resolve())
@@ -135,8 +135,3 @@ def _source(data: Data) -> dict[str, Any]:
 def _described(data: Data) -> str:
     where = ", ".join(data.mixture) if data.file is None else str(data.file)
     return where if data.file is None else f"{where} (task {data.task}, {data.coordinates})"
-
-
-def _content(question: Requested) -> tuple[str, str]:
-    """The question with all that decides its answer, and the reference that it is scored by."""
-    return question.key, json.dumps(question.answer, sort_keys=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from robointervlm.core.errors import ModelError, RoboInterError
-from robointervlm.evaluate.asking import Asked
+from robointervlm.evaluate.questions import Asked
 from robointervlm.models.model import MeasuringModel, Model
 
 
@@ -22,8 +22,12 @@ class Batches:
         self._size = size
         self._tokens = tokens
         self._lengths: dict[str, int] = {}
-        if tokens is not None:
-            self._lengths = {each.requested.key: _length(each, _measuring(model)) for each in waiting}
+        if tokens is not None and waiting:
+            if not isinstance(model, MeasuringModel):
+                raise ModelError(
+                    f"{model.name} cannot tell how many tokens a question takes; use batch_size, not batch_tokens."
+                )
+            self._lengths = {each.requested.key: _length(each, model) for each in waiting}
             waiting = self._by_length(waiting)
         self._queue = deque(sorted(waiting, key=lambda each: each.decoding.max_new_tokens))
 
@@ -33,7 +37,10 @@ class Batches:
     def take(self) -> list[Asked]:
         """The next batch, at least one question of those that wait."""
         batch = [self._queue.popleft()]
-        while self._queue and self._queue[0].decoding == batch[0].decoding and self._fits([*batch, self._queue[0]]):
+        while self._queue and self._queue[0].decoding == batch[0].decoding:
+            larger = [*batch, self._queue[0]]
+            if not (len(larger) <= self._size if self._tokens is None else self._cost(larger) <= self._tokens):
+                break
             batch.append(self._queue.popleft())
         return batch
 
@@ -45,9 +52,6 @@ class Batches:
             return self._size
         self._tokens = max(1, self._cost(batch) // 2)
         return self._tokens
-
-    def _fits(self, batch: Sequence[Asked]) -> bool:
-        return len(batch) <= self._size if self._tokens is None else self._cost(batch) <= self._tokens
 
     def _cost(self, batch: Sequence[Asked]) -> int:
         longest = max(self._lengths[each.requested.key] for each in batch)
@@ -64,14 +68,6 @@ class Batches:
         ordered = [sorted(group, key=length, reverse=True) for group in groups.values()]
         ordered.sort(key=lambda group: length(group[0]), reverse=True)
         return [each for group in ordered for each in group]
-
-
-def _measuring(model: Model) -> MeasuringModel:
-    if not isinstance(model, MeasuringModel):
-        raise ModelError(
-            f"{model.name} cannot tell how many tokens a question takes; use batch_size, not batch_tokens."
-        )
-    return model
 
 
 def _length(asked: Asked, model: MeasuringModel) -> int:

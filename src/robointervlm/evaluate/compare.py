@@ -91,20 +91,27 @@ def compare(first: Side, second: Side, wanted: Wanted | None = None, *, force: b
     `DataError` for a run scored before there were protocols.
     """
     wanted = wanted or Wanted()
-    tasks = _tasks(first, second, wanted.tasks)
+    asked = list(dict.fromkeys(str(sample["task"]) for side in (first, second) for sample in side.samples))
+    _known(wanted.tasks, asked, "task")
+    tasks = [task for task in asked if not wanted.tasks or task in wanted.tasks]
     differing = _protocol_differences(first, second, wanted.tasks or None)
     if differing and not force:
         raise RecipeError(
             f"{first.name} and {second.name} were not asked or scored alike ({'; '.join(differing)}), so that their "
             "numbers say nothing about each other. --task compares some tasks only, --force compares all the same."
         )
-    joined = {task: _joined(first, second, task) for task in tasks}
+    joined: dict[str, list[_Pair]] = {}
+    for task in tasks:
+        left, right = (_by_name(side.samples, task) for side in (first, second))
+        joined[task] = [_Pair(name, left.get(name), right.get(name)) for name in dict.fromkeys([*left, *right])]
     rows = [
         _row(task, metric, pairs, wanted.see)
         for task, pairs in joined.items()
         for metric in _metrics(task, wanted.metrics, tasks)
     ]
-    _adjust(rows)
+    tested = [row for row in rows if "p" in row]
+    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = adjusted
     for row in rows:
         row["verdict"] = verdict(row, first.name, second.name)
     return {
@@ -115,12 +122,6 @@ def compare(first: Side, second: Side, wanted: Wanted | None = None, *, force: b
         "joined": [_join_counts(task, pairs) for task, pairs in joined.items()],
         "rows": rows,
     }
-
-
-def _tasks(first: Side, second: Side, wanted: Collection[str]) -> list[str]:
-    asked = list(dict.fromkeys(str(sample["task"]) for side in (first, second) for sample in side.samples))
-    _known(wanted, asked, "task")
-    return [task for task in asked if not wanted or task in wanted]
 
 
 def _metrics(task: str, wanted: Collection[str], tasks: Collection[str]) -> list[Metric]:
@@ -142,11 +143,6 @@ def _protocol_differences(first: Side, second: Side, tasks: Collection[str] | No
                 f"{side.name} was scored by an older version, without a protocol: robointer score it again."
             )
     return protocol_differences(first.report["protocol"], second.report["protocol"], tasks)
-
-
-def _joined(first: Side, second: Side, task: str) -> list[_Pair]:
-    left, right = (_by_name(side.samples, task) for side in (first, second))
-    return [_Pair(name, left.get(name), right.get(name)) for name in dict.fromkeys([*left, *right])]
 
 
 def _by_name(samples: Sequence[Sample], task: str) -> dict[str, Sample]:
@@ -259,12 +255,6 @@ def _needed(gaps: Floats, clusters: Sequence[str], difference: float, *, binary:
     return {"difference": difference, "questions": math.ceil(alone * effect), "design_effect": effect}
 
 
-def _adjust(rows: Sequence[dict[str, Any]]) -> None:
-    tested = [row for row in rows if "p" in row]
-    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = adjusted
-
-
 def verdict(row: Mapping[str, Any], first: str, second: str) -> str:
     """The row in one plain sentence; who is better is said only where the adjusted p value is below 0.05."""
     if "p_holm" not in row:
@@ -276,19 +266,12 @@ def verdict(row: Mapping[str, Any], first: str, second: str) -> str:
     if row["ties"] == n:
         return f"No difference in any of these {n} questions."
     apart = f"Cannot be told apart with these {n} questions"
-    return f"{apart}{_plan(row, row['needed_to_see'] or row['needed'])}."
-
-
-def _plan(row: Mapping[str, Any], needed: Mapping[str, Any] | None) -> str:
+    needed = row["needed_to_see"] or row["needed"]
     if needed is None:
-        return ""
+        return f"{apart}."
     seen = amount(needed["difference"], unit_of(row))
-    if needed["questions"] > row["n"]:
-        return f"; about {_rounded(needed['questions'])} would be needed to see {seen}"
-    return f"; they would do to see {seen} four times of five if this were the only comparison"
-
-
-def _rounded(count: int) -> str:
-    """A number of questions to two digits, upwards: more would be a precision there is not."""
-    step = 10 ** max(0, len(str(count)) - 2)
-    return f"{math.ceil(count / step) * step:,}"
+    if (count := needed["questions"]) > n:
+        # To two digits, upwards: more would be a precision there is not.
+        step = 10 ** max(0, len(str(count)) - 2)
+        return f"{apart}; about {math.ceil(count / step) * step:,} would be needed to see {seen}."
+    return f"{apart}; they would do to see {seen} four times of five if this were the only comparison."

@@ -100,7 +100,11 @@ def _answer(here: str, run: Path, shard: Share, *, alone: bool) -> None:
         except OSError as error:
             raise RecipeError(f"{here} has to be the same folder on every machine: {error.strerror}.") from None
         if alone:
-            _speak_into(output)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with output.open("ab") as said_to:
+                for standard in (1, 2):
+                    os.dup2(said_to.fileno(), standard)
+            configure_logging()
         # What failed is judged when all is merged, not by each shard for itself.
         overrides = [f"shard={shard}", "max_error_rate=1"]
         predict(with_plugins(load_recipe(EvaluationRecipe, run / SHARDS / "recipe.yaml", overrides)))
@@ -117,14 +121,6 @@ def _answer(here: str, run: Path, shard: Share, *, alone: bool) -> None:
         traceback.print_exc()
         said = f"{type(error).__name__}: {error}. This is a bug; the traceback is in {output}."
         raise LostProcessError(f"the process of shard {shard} ended with exit code 1: {said}") from None
-
-
-def _speak_into(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as output:
-        for standard in (1, 2):
-            os.dup2(output.fileno(), standard)
-    configure_logging()
 
 
 def _restarts(run: Path, shards: Sequence[Share]) -> Callable[[Share, int], bool]:

@@ -39,10 +39,12 @@ def image_question(question: str, files: Sequence[Path], *, task: str | None = N
     Raises `RecipeError` for a task or a number of `<image>` that does not fit, and what a picture raises.
     """
     reader = task_named(task) if task is not None else None
-    text = _with_markers(question, len(files))
-    return ImageQuestion(
-        Prompt((Message("user", text),), tuple(images.load(_reference(file)) for file in files)), reader
-    )
+    markers = question.count(IMAGE_MARKER)
+    if markers not in (0, len(files)):
+        raise RecipeError(f"the prompt has {markers} {IMAGE_MARKER} marker(s), but {len(files)} picture(s) were given.")
+    text = question if markers else f"{IMAGE_MARKER}\n" * len(files) + question
+    pictures = tuple(images.load(_reference(file)) for file in files)
+    return ImageQuestion(Prompt((Message("user", text),), pictures), reader)
 
 
 def ask(model: Model, asked: ImageQuestion, decoding: Decoding) -> Said:
@@ -78,12 +80,3 @@ def _reference(path: Path) -> ImageRef:
         frame = EpisodeFrame(where.name.rpartition("#")[0], DEFAULT_CAMERA, int(where.name.rpartition("#")[2]))
         return ImageRef(where.parent, str(frame))
     return ImageRef(where.parent, where.name)
-
-
-def _with_markers(question: str, pictures: int) -> str:
-    markers = question.count(IMAGE_MARKER)
-    if markers == 0:
-        return f"{IMAGE_MARKER}\n" * pictures + question
-    if markers != pictures:
-        raise RecipeError(f"the prompt has {markers} {IMAGE_MARKER} marker(s), but {pictures} picture(s) were given.")
-    return question

@@ -23,9 +23,8 @@ from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
 from robointervlm.evaluate.another_run import refuse_another_run, warn_of_another_address
-from robointervlm.evaluate.asking import Asked, Asker
 from robointervlm.evaluate.batches import Batches
-from robointervlm.evaluate.questions import Question, questions_of
+from robointervlm.evaluate.questions import Asked, Asker, Question, questions_of
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS, SCHEMA, RequestedList, write_requested
 from robointervlm.evaluate.shards import folder_of, positions_of, write_positions
@@ -80,8 +79,14 @@ def predict(
         with Run.opened(folder_of(recipe.run.dir, shard)) as run:
             answering = model if model is not None else load_model(recipe.model)
             positions = range(len(questions)) if shard is None else positions_of(shard, questions)
-            asked = _prepared([questions[position] for position in positions], answering, recipe)
-            requested = _requested_list(asked, answering, recipe)
+            asker = Asker(answering, recipe.decoding, recipe.style)
+            with progress_bar() as progress:
+                mine = [questions[position] for position in positions]
+                asked = [asker.asked(each) for each in progress.track(mine, description="checking the pictures")]
+            coordinates = answering.coordinates.value
+            named = {"name": answering.name, "fingerprint": answering.fingerprint, "coordinates": coordinates}
+            decoding = recipe.decoding.model_dump(mode="json")
+            requested = RequestedList(named, decoding, recipe.style, tuple(each.requested for each in asked))
             refuse_another_run(run.folder, requested, recipe.data)
             warn_of_another_address(run.folder, recipe.model)
             run.record(recipe)
@@ -91,18 +96,6 @@ def predict(
                 write_positions(run.folder, shard, positions, len(questions))
             with Journal(run.folder / RECORDS) as journal:
                 return _answered(asked, answering, journal, recipe)
-
-
-def _prepared(questions: Sequence[Question], model: Model, recipe: EvaluationRecipe) -> list[Asked]:
-    asker = Asker(model, recipe.decoding, recipe.style)
-    with progress_bar() as progress:
-        return [asker.asked(each) for each in progress.track(questions, description="checking the pictures")]
-
-
-def _requested_list(asked: Sequence[Asked], model: Model, recipe: EvaluationRecipe) -> RequestedList:
-    named = {"name": model.name, "fingerprint": model.fingerprint, "coordinates": model.coordinates.value}
-    decoding = recipe.decoding.model_dump(mode="json")
-    return RequestedList(named, decoding, recipe.style, tuple(each.requested for each in asked))
 
 
 def _answered(asked: Sequence[Asked], model: Model, journal: Journal, recipe: EvaluationRecipe) -> Outcome:
@@ -138,19 +131,15 @@ def _usage_kept(model: Model, journal: Journal) -> Iterator[None]:
     if not isinstance(model, StreamingModel):
         yield
         return
-    before = [sum(_count(entry, name) for entry in journal.entries) for name in ("input_tokens", "output_tokens")]
-    model.count_earlier(before[0], before[1], sum(entry["status"] in ANSWERED for entry in journal.entries))
+    counts = [[entry.get(name) for entry in journal.entries] for name in ("input_tokens", "output_tokens")]
+    read, written = (sum(count for count in found if isinstance(count, int)) for found in counts)
+    model.count_earlier(read, written, sum(entry["status"] in ANSWERED for entry in journal.entries))
     try:
         yield
     finally:
         usage = model.usage()
         write_atomically(journal.path.parent / USAGE, json.dumps(usage, indent=2) + "\n")
         logger.info("used: %s.", ", ".join(f"{name} {value}" for name, value in usage.items() if value))
-
-
-def _count(entry: Entry, name: str) -> int:
-    value = entry.get(name)
-    return value if isinstance(value, int) else 0
 
 
 class _Answering:
@@ -228,20 +217,18 @@ class _Answering:
         except (RecipeError, ExhaustedError):
             raise  # nothing that another question would fare better with, such as a refused key
         except Exception as error:  # noqa: BLE001 - the boundary to a model: the failure becomes a counted value
-            return self._after_failure(ready, prompts, error)
+            if len(ready) == 1:
+                self._record(ready[0], error)
+                return ()
+            # By name, because torch.OutOfMemoryError cannot be imported here.
+            if any(kind.__name__ in {"MemoryError", "OutOfMemoryError"} for kind in type(error).__mro__):
+                return ready
+            logger.warning("a batch of %d failed (%s); asking one by one.", len(ready), one_line(error))
+            for asked, prompt in zip(ready, prompts, strict=True):
+                self._ask([asked], [prompt])
+            return ()
         for asked, reply in zip(ready, replies, strict=True):
             self._record(asked, reply)
-        return ()
-
-    def _after_failure(self, ready: Sequence[Asked], prompts: Sequence[Prompt], error: Exception) -> Sequence[Asked]:
-        if len(ready) == 1:
-            self._record(ready[0], error)
-            return ()
-        if _out_of_memory(error):
-            return ready
-        logger.warning("a batch of %d failed (%s); asking one by one.", len(ready), one_line(error))
-        for asked, prompt in zip(ready, prompts, strict=True):
-            self._ask([asked], [prompt])
         return ()
 
     def _record(self, asked: Asked, result: Reply | Exception | Problem) -> None:
@@ -290,11 +277,6 @@ def record_of(asked: Asked, result: Reply | Exception | Problem) -> Entry:
         "output_tokens": None if reply is None else reply.output_tokens,
         "finish_reason": None if reply is None else reply.finish_reason,
     }
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # By name, because torch.OutOfMemoryError cannot be imported here.
-    return any(kind.__name__ in {"MemoryError", "OutOfMemoryError"} for kind in type(error).__mro__)
 
 
 def progress_bar() -> Progress:

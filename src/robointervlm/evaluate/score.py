@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from robointervlm.core.answer import Unparsed
 from robointervlm.evaluate.aggregate import report_of
 from robointervlm.evaluate.records import RECORDS, Requested, read_requested, space_of
-from robointervlm.evaluate.sample_table import write_table
 from robointervlm.evaluate.scored import Scored, sample_entry
 from robointervlm.inference.judging import STATUSES, Status
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.journal import Entry, read_journal
-from robointervlm.tasks import Case, Metric, task_named
+from robointervlm.tasks import Case, task_named
 
 __all__ = [
     "PERFORMANCE",
@@ -36,6 +37,7 @@ __all__ = [
     "score_all",
     "score_one",
     "write_samples",
+    "write_table",
 ]
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ SAMPLES = "samples.jsonl"
 SAMPLE_TABLE = "samples.parquet"
 REPORT = "report.json"
 PERFORMANCE = "performance.json"
+
+# The columns of `samples.parquet` that are texts of an entry as they are.
+_TEXTS = ("id", "dataset", "task", "episode", "skill", "status", "reason", "tier")
+# Metrics of these names become columns such as `strict.IoU`.
+_SCORINGS = ("strict", "paper")
 
 
 def score(folder: Path) -> dict[str, object]:
@@ -90,8 +97,13 @@ def score_all(questions: Iterable[Requested], records: Mapping[str, Entry]) -> l
         if each.predicted is not None and each.reference is not None:
             by_task.setdefault(each.requested.task, []).append(each)
     for task, readable in by_task.items():
+        cases = [
+            Case(each.predicted, each.reference, each.image_size)
+            for each in readable
+            if each.predicted is not None and each.reference is not None
+        ]
         for metric in task_named(task).metrics:
-            for each, value in zip(readable, _measured(metric, readable), strict=True):
+            for each, value in zip(readable, metric.measured(cases), strict=True):
                 each.values[metric.name] = value
     return scored
 
@@ -105,7 +117,8 @@ def _read(requested: Requested, record: Entry | None) -> Scored:
     """The question with its answer read, not yet measured."""
     if record is None:
         return Scored(requested, {}, "missing", "the run has not come to it")
-    status, reason = _status(record), str(record.get("reason", ""))
+    status: Status = next((status for status in STATUSES if status == record.get("status")), "model_error")
+    reason = str(record.get("reason", ""))
     if status not in ("ok", "unparsable"):
         return Scored(requested, record, status, reason)
     question = str(record.get("prompt") or "")
@@ -115,26 +128,63 @@ def _read(requested: Requested, record: Entry | None) -> Scored:
     return Scored(requested, record, "ok", "", reading)
 
 
-def _status(record: Entry) -> Status:
-    found = record.get("status")
-    return next((status for status in STATUSES if status == found), "model_error")
-
-
-def _measured(metric: Metric, readable: Sequence[Scored]) -> list[float]:
-    """The metric of every readable answer, of all at once if it can."""
-    cases = [
-        Case(each.predicted, each.reference, each.image_size)
-        for each in readable
-        if each.predicted is not None and each.reference is not None
-    ]
-    return metric.measured(cases)
-
-
 def write_samples(folder: Path, scored: Iterable[Scored]) -> None:
     """Writes `samples.jsonl`, and `samples.parquet` where pyarrow is installed."""
     entries = [sample_entry(each) for each in scored]
-    write_atomically(folder / SAMPLES, "".join(_json_line(entry) for entry in entries))
+    lines = []
+    for entry in entries:
+        text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            # A lone surrogate of a model's answer has no UTF-8; the escaped form says the same.
+            text = json.dumps(entry, allow_nan=False)
+        lines.append(text + "\n")
+    write_atomically(folder / SAMPLES, "".join(lines))
     write_table(entries, folder / SAMPLE_TABLE)
+
+
+def write_table(entries: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Writes the entries of `samples.jsonl` as Parquet; whether that could be done.
+
+    Columns: `id`, `dataset`, `task`, `episode`, `skill`, `status`, `reason`, `tier`, `reply` (text), `image_width`,
+    `image_height` (int32), `predicted`, `reference` (JSON text), and each metric as float64, null where a question has
+    no such value. Without pyarrow a note says so, and a table of an earlier scoring is removed rather than left wrong.
+    """
+    try:
+        pyarrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        path.unlink(missing_ok=True)
+        logger.info("%s is not written, which needs pyarrow: pip install 'robointervlm[tables]'.", path.name)
+        return False
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(_table(entries, pyarrow), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+    return True
+
+
+def _table(entries: Sequence[Mapping[str, Any]], pyarrow: Any) -> Any:
+    columns: dict[str, Any] = {
+        name: pyarrow.array([_text(entry.get(name)) for entry in entries], pyarrow.string()) for name in _TEXTS
+    }
+    columns["reply"] = pyarrow.array([_text(entry["reply"]) for entry in entries], pyarrow.string())
+    for place, name in enumerate(("image_width", "image_height")):
+        sizes = [entry["image_size"][place] if entry["image_size"] else None for entry in entries]
+        columns[name] = pyarrow.array(sizes, pyarrow.int32())
+    for name, key in (("predicted", "predicted"), ("reference", "answer")):
+        answers = [None if entry[key] is None else json.dumps(entry[key]) for entry in entries]
+        columns[name] = pyarrow.array(answers, pyarrow.string())
+    for scoring in _SCORINGS:
+        values = [entry.get(scoring) or {} for entry in entries]
+        for metric in dict.fromkeys(metric for each in values for metric in each):
+            columns[f"{scoring}.{metric}"] = pyarrow.array([each.get(metric) for each in values], pyarrow.float64())
+    return pyarrow.table(columns)
+
+
+def _text(value: object) -> str | None:
+    # A model may write half of a surrogate pair, which has no UTF-8; a question mark stands for it here.
+    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def performance(scored: Iterable[Scored]) -> dict[str, object]:
@@ -162,17 +212,3 @@ def _number(record: Mapping[str, object], name: str) -> float:
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
-def _json_line(entry: Mapping[str, object]) -> str:
-    text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
-    # A lone surrogate of a model's answer has no UTF-8; the escaped form says the same.
-    return (text if text.isascii() or _is_utf8(text) else json.dumps(entry, allow_nan=False)) + "\n"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

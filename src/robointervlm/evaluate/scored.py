@@ -10,7 +10,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import Reading, answer_from_json
 from robointervlm.core.writing import answer_to_json
 from robointervlm.evaluate.paper import PaperScore
-from robointervlm.evaluate.paper.column import published_score
+from robointervlm.evaluate.paper.scores import published_score
 from robointervlm.evaluate.records import Requested
 from robointervlm.inference.judging import Status
 from robointervlm.runs.journal import Entry

@@ -143,7 +143,19 @@ def _check(run: Path, shards: Sequence[_Answered]) -> None:
     if absent := [shard for shard in Share.all(first.shard.of) if shard not in there]:
         raise DataError(f"{run}: shard {', '.join(map(str, absent))} is missing; run `robointer predict --shard …`.")
     for each in shards:
-        _check_alike(first, each)
+        pairs = {
+            "numbers of shards": (first.shard.of, each.shard.of),
+            "numbers of questions": (first.total, each.total),
+            "models": (first.requested.model, each.requested.model),
+            "decoding": (first.requested.decoding, each.requested.decoding),
+            "styles": (first.requested.style, each.requested.style),
+        }
+        if different := [(what, *both) for what, both in pairs.items() if both[0] != both[1]]:
+            what, mine, theirs = different[0]
+            raise DataError(
+                f"shard {first.shard} and shard {each.shard} in {first.folder.parent} have different {what} "
+                f"({mine} / {theirs}): they are not of one run. Run one of them again as the other, in another run.dir."
+            )
         if unanswered := sum(question.key not in each.records for question in each.requested.questions):
             raise DataError(
                 f"{each.folder}: {unanswered} of {len(each.positions)} questions have no record; "
@@ -157,19 +169,3 @@ def _check(run: Path, shards: Sequence[_Answered]) -> None:
             f"{run}: {twice} of {first.total} questions are in two shards and {lost} in none, so their data differed; "
             "run the shards again with the same data, in another run.dir."
         )
-
-
-def _check_alike(first: _Answered, other: _Answered) -> None:
-    pairs = {
-        "numbers of shards": (first.shard.of, other.shard.of),
-        "numbers of questions": (first.total, other.total),
-        "models": (first.requested.model, other.requested.model),
-        "decoding": (first.requested.decoding, other.requested.decoding),
-        "styles": (first.requested.style, other.requested.style),
-    }
-    for what, (mine, theirs) in pairs.items():
-        if mine != theirs:
-            raise DataError(
-                f"shard {first.shard} and shard {other.shard} in {first.folder.parent} have different {what} "
-                f"({mine} / {theirs}): they are not of one run. Run one of them again as the other, in another run.dir."
-            )

@@ -8,8 +8,7 @@ measured together, with the same arithmetic, so they give what the single functi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import NamedTuple
+from collections.abc import Callable, Sequence, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,37 +82,25 @@ def rmse_many(
     return _measured(predicted, reference, lambda first, second, where: _root_mean_square(first, second, prices[where]))
 
 
-class _Group(NamedTuple):
-    """Pairs of one shape: where they stand, and their paths as (B, N, 2) and (B, M, 2)."""
-
-    where: NDArray[np.intp]
-    first: Path
-    second: Path
-
-
 def _measured(
     predicted: Sequence[ArrayLike],
     reference: Sequence[ArrayLike],
     measure: Callable[[Path, Path, NDArray[np.intp]], Path],
 ) -> Path:
+    """Pairs of one shape at once, in blocks of bounded size; `measure` is given two (B, N, 2) and their places."""
     if len(predicted) != len(reference):
         raise ValueError(f"{len(predicted)} paths are compared with {len(reference)}: one with one is needed")
-    values = np.empty(len(predicted))
-    for group in _groups(predicted, reference):
-        values[group.where] = measure(group.first, group.second, group.where)
-    return values
-
-
-def _groups(predicted: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> Iterator[_Group]:
-    """The pairs by their shapes, in blocks of bounded size."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for index, lengths in enumerate(zip(_lengths(predicted), _lengths(reference), strict=True)):
         shapes.setdefault(lengths, []).append(index)
+    values = np.empty(len(predicted))
     for shape, indices in shapes.items():
         size = max(1, _ROW // (max(shape) + 1))
         for start in range(0, len(indices), size):
             chosen = indices[start : start + size]
-            yield _Group(np.array(chosen, dtype=np.intp), _stacked(predicted, chosen), _stacked(reference, chosen))
+            where = np.array(chosen, dtype=np.intp)
+            values[where] = measure(_stacked(predicted, chosen), _stacked(reference, chosen), where)
+    return values
 
 
 def _lengths(paths: Sequence[ArrayLike]) -> list[int]:

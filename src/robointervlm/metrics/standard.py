@@ -1,7 +1,13 @@
-"""What answers of each type are measured by, unless their task says otherwise: the `metrics` of the types."""
+"""What answers of each type are measured by, unless their task says otherwise: the `metrics` of the types.
+
+A distance has no upper bound, so an unreadable answer is charged as if every waypoint had been wrong by the diagonal of
+the image; a readable one is charged its own value, but never more than that, so that a failure is never better than an
+answer (`core.metric.charged`).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,9 +28,22 @@ from robointervlm.metrics.curves import (
     rmse,
     rmse_many,
 )
-from robointervlm.metrics.exact import exact
 from robointervlm.metrics.overlap import acc_at, iou, iou_many
-from robointervlm.metrics.penalty import one_diagonal
+
+
+def one_diagonal(_reference: Answer, image: ImageSize | None) -> float:
+    """The penalty of a distance that is one waypoint's: the image's diagonal in pixels, whatever the reference is.
+
+    Two places in the image cannot be farther apart. NaN without an image: there is nothing to charge by.
+    """
+    return math.nan if image is None else math.hypot(*image)
+
+
+def exact(predicted: Answer, reference: Answer, _image: ImageSize | None = None) -> float:
+    """1 if both are the same answer, else 0; in texts, white space counts as one space and not at all at the ends."""
+    if isinstance(predicted, Text) and isinstance(reference, Text):
+        return float(predicted.text.split() == reference.text.split())
+    return float(predicted == reference)
 
 
 def _corners(answer: Answer) -> tuple[Point, Point]:

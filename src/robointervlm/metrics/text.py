@@ -62,12 +62,21 @@ def strict_bleu(predicted: str, reference: str, smoothing: Smoothing = "method1"
 
 def bleu_of_words(predicted: Sequence[str], reference: Sequence[str], smoothing: Smoothing) -> Bleu:
     """BLEU-1 to BLEU-4 of two lists of words with the published weights."""
-    matches = [_matches(predicted, reference, order) for order in range(1, _ORDERS + 1)]
-    if matches[0][0] == 0:
-        return Bleu(0.0, 0.0, 0.0, 0.0)
-    precisions = [_precision(found, possible, smoothing) for found, possible in matches]
+    precisions: list[float] = []
+    for order in range(1, _ORDERS + 1):
+        mine, theirs = _ngrams(predicted, order), _ngrams(reference, order)
+        found = sum(min(count, theirs[ngram]) for ngram, count in mine.items())  # each as often as the reference has it
+        possible = max(1, mine.total())
+        if order == 1 and not found:
+            return Bleu(0.0, 0.0, 0.0, 0.0)
+        nothing = _EPSILON / possible if smoothing == "method1" else _NOTHING
+        precisions.append(found / possible if found else nothing)
     brevity = min(1.0, math.exp(1 - len(reference) / len(predicted)))
-    values = (_weighted(precisions, _WEIGHTS[highest - 1], brevity) for highest in _orders_of(len(reference)))
+    values: list[float] = []
+    for order in range(1, _ORDERS + 1):
+        weights = _WEIGHTS[min(order, max(len(reference), 1)) - 1]  # no n-gram longer than the reference
+        logarithms = (weight * math.log(value) for weight, value in zip(weights, precisions, strict=False))
+        values.append(brevity * math.exp(math.fsum(logarithms)))
     return Bleu(*values)
 
 
@@ -91,27 +100,5 @@ def _sacrebleu() -> BLEU:
     return BLEU(effective_order=True)
 
 
-def _orders_of(length: int) -> tuple[int, ...]:
-    """The highest n-gram that BLEU-1 to BLEU-4 look at, for a reference of so many words."""
-    return tuple(min(order, max(length, 1)) for order in range(1, _ORDERS + 1))
-
-
-def _matches(predicted: Sequence[str], reference: Sequence[str], order: int) -> tuple[int, int]:
-    """How many n-grams of the prediction the reference has, each as often as it has it, and how many there are."""
-    mine, theirs = _ngrams(predicted, order), _ngrams(reference, order)
-    return sum(min(count, theirs[ngram]) for ngram, count in mine.items()), max(1, mine.total())
-
-
 def _ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
-
-
-def _precision(found: int, possible: int, smoothing: Smoothing) -> float:
-    if found:
-        return found / possible
-    return _EPSILON / possible if smoothing == "method1" else _NOTHING
-
-
-def _weighted(precisions: Sequence[float], weights: Sequence[float], brevity: float) -> float:
-    logarithms = (weight * math.log(value) for weight, value in zip(weights, precisions, strict=False))
-    return brevity * math.exp(math.fsum(logarithms))

@@ -96,20 +96,16 @@ def benchmark_tables(runs: Sequence[NamedRun], name: TableName, *, force: bool =
     Raises `RecipeError` if two runs share a column but not the protocol of its tasks, unless `force`d: then a footnote
     says it. `DataError` for a run that was scored before there were protocols.
     """
-    _check_scored(runs)
-    if name != "paper":
-        return [_table(name, runs, force=force)]
-    third_party = {column.name for column in _columns("third-party")}
-    asked = any(task_named(group["task"]).column in third_party for each in runs for group in each.run.report["tasks"])
-    return [_table(which, runs, force=force) for which in ("manipulation", *(("third-party",) if asked else ()))]
-
-
-def _check_scored(runs: Sequence[NamedRun]) -> None:
     for each in runs:
         if "protocol" not in each.run.report:
             raise DataError(
                 f"{each.name} was scored by an older version, without a protocol: robointer score it again."
             )
+    if name != "paper":
+        return [_table(name, runs, force=force)]
+    third_party = {column.name for column in _columns("third-party")}
+    asked = any(task_named(group["task"]).column in third_party for each in runs for group in each.run.report["tasks"])
+    return [_table(which, runs, force=force) for which in ("manipulation", *(("third-party",) if asked else ()))]
 
 
 @cache
@@ -131,7 +127,9 @@ def _table(name: str, runs: Sequence[NamedRun], *, force: bool) -> BenchmarkTabl
         for model, figures in layout["published"].items()
     ]
     for each in runs:
-        for scoring in _scorings(each.run):
+        metrics = [metric for group in each.run.report["tasks"] for metric in group["metrics"]]
+        scorings: tuple[Scoring, ...] = ("strict", *(("paper",) if any(one.get("paper") for one in metrics) else ()))
+        for scoring in scorings:
             cells = tuple(_cell(each.run, column, scoring, layout["validation"], notes) for column in columns)
             if scoring == "strict" or any(cell.value is not None for cell in cells):
                 lines.append(Line(each.name, f"measured, {scoring}", cells))
@@ -167,11 +165,6 @@ def _check_protocols(runs: Sequence[NamedRun], columns: Sequence[Column], notes:
         )
     for text in texts:
         notes.number(f"Not the same protocol: {text}.")
-
-
-def _scorings(run: ScoredRun) -> list[Scoring]:
-    metrics = [metric for group in run.report["tasks"] for metric in group["metrics"]]
-    return ["strict", "paper"] if any(metric.get("paper") for metric in metrics) else ["strict"]
 
 
 def _groups(run: ScoredRun, column: Column) -> list[Mapping[str, Any]]:

@@ -6,14 +6,12 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
-
-import jinja2
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.report.benchmark import BenchmarkTable, Cell, Column
 from robointervlm.report.tables import cell_text, markdown_table
+from robointervlm.report.templates import rendered
 
 Format = Literal["md", "latex", "csv", "html"]
 
@@ -43,16 +41,15 @@ def _counts(cell: Cell) -> str:
 
 
 def _markdown(tables: Sequence[BenchmarkTable]) -> str:
-    return "\n\n".join([*(_markdown_one(table) for table in tables), LEGEND]) + "\n"
-
-
-def _markdown_one(table: BenchmarkTable) -> str:
-    headings = ["model", "figures", *(f"{each.heading} {_arrow(each)}" for each in table.columns)]
-    lines = [[line.model, line.kind, *map(_markdown_cell, line.cells)] for line in table.lines]
-    notes = "\n".join(f"{number}. {cell_text(text)}" for number, text in enumerate(table.notes, start=1))
-    source = f"Source: {table.source}. {table.units}"
-    parts = [f"## {table.title}", source, markdown_table([headings, *lines], texts=(0, 1))]
-    return "\n\n".join([*parts, *([notes] if notes else [])])
+    parts = []
+    for table in tables:
+        headings = ["model", "figures", *(f"{each.heading} {_arrow(each)}" for each in table.columns)]
+        lines = [[line.model, line.kind, *map(_markdown_cell, line.cells)] for line in table.lines]
+        notes = "\n".join(f"{number}. {cell_text(text)}" for number, text in enumerate(table.notes, start=1))
+        source = f"Source: {table.source}. {table.units}"
+        parts += [f"## {table.title}", source, markdown_table([headings, *lines], texts=(0, 1))]
+        parts += [notes] if notes else []
+    return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -136,12 +133,4 @@ def _plain(text: str) -> str:
 
 
 def _html(tables: Sequence[BenchmarkTable]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"arrow": _arrow}
-    return environment.get_template("benchmark.html.j2").render(tables=tables, legend=LEGEND)
+    return rendered("benchmark.html.j2", {"tables": tables, "legend": LEGEND}, filters={"arrow": _arrow})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from robointervlm.core.answer import Answer
@@ -32,6 +31,7 @@ from robointervlm.report.tables import (
     slices_of,
     unparsed_text,
 )
+from robointervlm.report.templates import rendered
 
 # A question about eight pictures shows its first in full and this many more beside it.
 _MORE_PICTURES = 7
@@ -69,14 +69,7 @@ class Gallery:
 
 def page(run: ScoredRun, *, examples: int) -> str:
     """The page of a run, with up to so many worst, best and random samples a task."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "interval": interval,
         "number": _number,
         "unparsed": unparsed_text,
@@ -86,20 +79,17 @@ def page(run: ScoredRun, *, examples: int) -> str:
         "has_paper": has_paper,
     }
     galleries = [_gallery(group, run.samples, examples) for group in run.report["tasks"]]
-    return environment.get_template("page.html.j2").render(
-        report=run.report,
-        galleries=galleries,
-        colours=COLOURS,
-        meanings=STATUS_MEANING,
-        slices=slices_of(run.report),
-        quirks=quirks_of(run.report),
-        box_sizes=BOX_SIZES,
-        places=any(card.shapes for gallery in galleries for card in _cards(gallery)),
-    )
-
-
-def _cards(gallery: Gallery) -> tuple[Card, ...]:
-    return gallery.worst + gallery.best + gallery.random
+    values = {
+        "report": run.report,
+        "galleries": galleries,
+        "colours": COLOURS,
+        "meanings": STATUS_MEANING,
+        "slices": slices_of(run.report),
+        "quirks": quirks_of(run.report),
+        "box_sizes": BOX_SIZES,
+        "places": any(card.shapes for each in galleries for card in (*each.worst, *each.best, *each.random)),
+    }
+    return rendered("page.html.j2", values, filters=filters)
 
 
 def _number(metric: Mapping[str, Any], key: str = "mean") -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
+
+from robointervlm.report.templates import rendered
 
 _CELL = 12
 _HEIGHT = 120
@@ -15,16 +15,8 @@ _HEIGHT = 120
 
 def statistics_page(datasets: Sequence[Mapping[str, Any]]) -> str:
     """The page of datasets whose counts are `Statistics.as_json()` with `dataset`, `source` and `split` beside them."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("statistics.html.j2").render(
-        datasets=datasets, heat_map=heat_map, bars=bars, size_bars=size_bars
-    )
+    values = {"datasets": datasets, "heat_map": heat_map, "bars": bars, "size_bars": size_bars}
+    return rendered("statistics.html.j2", values)
 
 
 def heat_map(rows: Sequence[Sequence[int]]) -> Markup:

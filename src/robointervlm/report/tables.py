@@ -139,11 +139,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     statuses = ", ".join(f"{count} {status}" for status, count in report["statuses"].items() if count)
     model = report["model"]
+    protocol = f" Protocol: `{report['protocol']['hash']}`." if "protocol" in report else ""
     parts = [
         f"# {cell_text(model['name'])}",
         f"{report['requested']} questions requested: {statuses}."
         + ("" if report["complete"] else " **The run is unfinished: what is missing counts as failed.**"),
-        f"Coordinates of the model: `{model['coordinates']}`. Prompt style: `{report['style']}`." + _protocol(report),
+        f"Coordinates of the model: `{model['coordinates']}`. Prompt style: `{report['style']}`.{protocol}",
         _markdown_table(report["tasks"]),
     ]
     if len(report["datasets"]) > len(report["tasks"]):
@@ -174,10 +175,6 @@ def _about_columns(report: Mapping[str, Any]) -> str:
     if "box size" in slices_of(report):
         parts.append(f" {BOX_SIZES}")
     return "".join(parts)
-
-
-def _protocol(report: Mapping[str, Any]) -> str:
-    return f" Protocol: `{report['protocol']['hash']}`." if "protocol" in report else ""
 
 
 def _markdown_table(groups: Sequence[Mapping[str, Any]], *, by: str = "dataset") -> str:

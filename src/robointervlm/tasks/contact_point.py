@@ -8,8 +8,8 @@ from robointervlm.core.answer import Answer, Points
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_points
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.penalty import one_diagonal
 from robointervlm.metrics.points import contact_distance
+from robointervlm.metrics.standard import one_diagonal
 from robointervlm.tasks.task import Metric, Task
 
 _KEY = "contact_point"

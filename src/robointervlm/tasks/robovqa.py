@@ -12,7 +12,7 @@ from robointervlm.core.answer import Answer, Text
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.reading import read_yes_no
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.exact import exact
+from robointervlm.metrics.standard import exact
 from robointervlm.metrics.text import strict_bleu
 from robointervlm.tasks.task import Metric, Task, text_reading
 

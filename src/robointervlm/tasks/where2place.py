@@ -16,7 +16,7 @@ from robointervlm.core.reading import Reading, read_box, read_points
 from robointervlm.core.reading.numbers import NUMBER
 from robointervlm.core.reading.text import answer_part
 from robointervlm.core.writing import write_answer
-from robointervlm.metrics.masks import points_inside, share_inside
+from robointervlm.metrics.points import points_inside, share_inside
 from robointervlm.tasks.styles import POINTING
 from robointervlm.tasks.task import Metric, Task
 

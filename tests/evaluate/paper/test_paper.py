@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from published_measures import published_frechet, trajectory_metric
 from robointervlm.evaluate.paper import (
     QUIRKS,
     PaperScore,
@@ -15,7 +16,6 @@ from robointervlm.evaluate.paper import (
     score_planning,
     score_record,
 )
-from robointervlm.evaluate.paper.measures import published_frechet, trajectory_metric
 
 BOX = '{"current_bbox": [[10, 20], [110, 120]]}'
 PATH = '{"future_traj": [[0, 0], [100, 0]]}'

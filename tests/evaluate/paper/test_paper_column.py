@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robointervlm.evaluate.paper import PaperScore
-from robointervlm.evaluate.paper.column import paper_summary, published_score, quirk_counts
+from robointervlm.evaluate.paper.scores import paper_summary, published_score, quirk_counts
 from robointervlm.evaluate.records import Requested
 from robointervlm.evaluate.score import score_one
 

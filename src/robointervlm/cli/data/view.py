@@ -20,7 +20,7 @@ from robointervlm.cli.data.options import (
 )
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
 from robointervlm.data.spec import Catalog
-from robointervlm.report.samples import SampleCard, conversation_text, sample_card, samples_page
+from robointervlm.report.fragments import SampleCard, conversation_text, sample_card, samples_page
 from robointervlm.runs.files import write_atomically
 
 

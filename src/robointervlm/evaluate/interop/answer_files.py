@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from robointervlm.core.answer import Answer, Choice, Unparsed, YesNo
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat, ImageSize, Space, smart_resize
@@ -156,32 +155,23 @@ def imported_from(file: Path, declared: Declared) -> Imported:
         "file": str(file.resolve()),
         "fingerprint": f"file sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
         "coordinates": declared.coordinates.value if declared.coordinates else "none",
-        "declared": _as_json(declared),
+        "declared": {
+            "kind": declared.kind,
+            "coordinates": declared.coordinates.value if declared.coordinates else None,
+            "gt_coordinates": declared.reference_format,
+            "image_size": declared.image_size,
+            "resize_limits": list(declared.resize_limits),
+            "fields": asdict(declared.names),
+        },
     }
-    questions = _in_clusters([row.requested for row in rows])
+    # Records that share an id are each scored, and are one cluster of the intervals, as they are not independent.
+    times = Counter(row.requested.id for row in rows)
+    questions = tuple(
+        replace(one, episode=f"id {one.id}") if times[one.id] > 1 and not one.episode else one
+        for one in (row.requested for row in rows)
+    )
     requested = RequestedList(model, {"temperature": "unknown"}, STYLE, questions)
     return Imported(requested, tuple(row.record for row in rows))
-
-
-def _in_clusters(questions: Sequence[Requested]) -> tuple[Requested, ...]:
-    """Records that share an id are each scored, and are one cluster of the intervals, as they are not independent."""
-    counts = Counter(question.id for question in questions)
-    return tuple(
-        replace(question, episode=f"id {question.id}") if counts[question.id] > 1 and not question.episode else question
-        for question in questions
-    )
-
-
-def _as_json(declared: Declared) -> dict[str, Any]:
-    reference = declared.reference_coordinates or declared.coordinates
-    return {
-        "kind": declared.kind,
-        "coordinates": declared.coordinates.value if declared.coordinates else None,
-        "gt_coordinates": reference.value if reference else None,
-        "image_size": declared.image_size,
-        "resize_limits": list(declared.resize_limits),
-        "fields": asdict(declared.names),
-    }
 
 
 class _Row(NamedTuple):
@@ -232,13 +222,18 @@ class _Reader:
         reference_in = declared.reference_coordinates or declared.coordinates
         size = self._size(found)
         if size is None:
-            if declared.coordinates is not reference_in or not _needs_no_size(task):
+            # Overlaps are the same in a picture of any size, distances are not.
+            sizeless = task.name != _MASKED and all(metric.worst is not None for metric in task.metrics)
+            if declared.coordinates is not reference_in or not sizeless:
                 raise FieldError("image_size", f"is missing. {_SIZE_REMEDY}")
             space = unsized(declared.coordinates)
             return task, space, _readable(task, found, space)
         space = self._space(declared.coordinates, size, found)
-        answer = self._reference(task, found, self._space(reference_in, size, found))
-        return task, space, answer
+        reference_space = self._space(reference_in, size, found)
+        if task.name == _MASKED:
+            folder = declared.image_dir or self.file.parent
+            return task, space, third_party.region_of({third_party.MASK: found.raw["gt"]}, folder, size)
+        return task, space, _readable(task, found, reference_space)
 
     def _task_of(self, found: ForeignRecord) -> Task:
         if self.declared.kind not in _WORDED:
@@ -249,12 +244,6 @@ class _Reader:
             return task_named("any_choice")
         decided = isinstance(read_yes_no(found.reference).answer, YesNo)
         return task_named("any_decide" if decided else "any_text")
-
-    def _reference(self, task: Task, found: ForeignRecord, space: Space) -> Answer:
-        if task.name != _MASKED:
-            return _readable(task, found, space)
-        record = {third_party.MASK: found.raw["gt"]}
-        return third_party.region_of(record, self.declared.image_dir or self.file.parent, space.image)
 
     def _size(self, found: ForeignRecord) -> ImageSize | None:
         """The picture's size: what the record says, else what was declared, else the picture's own."""
@@ -287,13 +276,14 @@ class _Reader:
         answer: Answer | None = None,
     ) -> _Row:
         size = None if space is None or space == unsized(space.format) else space.image
+        folder = self.declared.image_dir  # without it, the report knows of no picture
         requested = Requested(
             key=digest([SCHEMA, STYLE, task.name, found.id, found.position]),
             id=found.id,
             dataset=self.file.stem,
             task=task.name,
             episode=found.episode,
-            images=_images(found, self.declared.image_dir),
+            images=((str(folder), found.image),) if folder is not None and found.image else (),
             image_size=size,
             answer=None if answer is None else answer_to_json(answer),
             raw_answer=found.reference or "",
@@ -345,19 +335,9 @@ def _is_spatial(task: Task) -> bool:
     return False
 
 
-def _needs_no_size(task: Task) -> bool:
-    """Whether the task's measures are the same in a picture of any size: overlaps are, distances are not."""
-    return task.name != _MASKED and all(metric.worst is not None for metric in task.metrics)
-
-
 def _readable(task: Task, found: ForeignRecord, space: Space | None) -> Answer:
     assert found.reference is not None  # looked for before
     read = task.reading_of(found.reference, space, found.question).answer
     if isinstance(read, Unparsed):
         raise FieldError("gt", f"{found.reference[:80]!r} is not read as {task.name}: {read.reason}")
     return read
-
-
-def _images(found: ForeignRecord, folder: Path | None) -> tuple[tuple[str, str], ...]:
-    """The picture for the report, where it is known in which folder it lies."""
-    return ((str(folder), found.image),) if folder is not None and found.image else ()

@@ -70,14 +70,19 @@ def foreign_record(record: Mapping[str, Any], position: int, names: FieldNames) 
     holder = record if _first(record, references) else doc
     referred_by = _first(holder, references)
     reference = holder.get(referred_by)
+    meaning = names.box or ("xywh" if referred_by == "gt_bbox" else "xyxy")
+    corners = corners_of(reference, meaning) if meaning == "xywh" else None
     both = {**doc, **record}
+    image = next((both[field] for field in IMAGES if both.get(field)), "")
+    while isinstance(image, list) and image:  # of several pictures the first
+        image = image[0]
     name = next((both[field] for field in IDS if both.get(field) is not None), None)
     return ForeignRecord(
         position=position,
         id=str(name) if isinstance(name, str | int) else f"record {position}",
         prediction=_text(prediction),
-        reference=_text(_reference(reference, referred_by, names.box)),
-        image=_path(next((both[field] for field in IMAGES if both.get(field)), "")),
+        reference=_text(reference if corners is None else [list(corners[:2]), list(corners[2:])]),
+        image=image if isinstance(image, str) else "",
         question=next((both[field] for field in QUESTIONS if isinstance(both.get(field), str)), ""),
         size=size_of(both),
         processed=_pair(both.get("new_w"), both.get("new_h")) or _listed(both.get("processed_size")),
@@ -114,19 +119,6 @@ def _holds_text(values: list[Any]) -> bool:
 def _text(value: Any) -> str | None:
     """A value as the text that would have said it: numbers and lists as JSON."""
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _reference(value: Any, field: str, meaning: BoxMeaning | None) -> Any:
-    meaning = meaning or ("xywh" if field == "gt_bbox" else "xyxy")
-    corners = corners_of(value, meaning) if meaning == "xywh" else None
-    return value if corners is None else [list(corners[:2]), list(corners[2:])]
-
-
-def _path(value: Any) -> str:
-    """The path of the first picture."""
-    while isinstance(value, list) and value:
-        value = value[0]
-    return value if isinstance(value, str) else ""
 
 
 def size_of(record: Mapping[str, Any]) -> ImageSize | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robointervlm.core.answer import Answer, Unparsed
-from robointervlm.core.coordinates import CoordinateFormat, ImageSize, Point, Space
+from robointervlm.core.coordinates import CoordinateFormat, Point
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.evaluate.aggregate import report_of
 from robointervlm.evaluate.interop.answer_files import Declared, Imported, imported_from
@@ -74,8 +74,9 @@ def diagnose(file: Path, declared: Declared) -> Diagnosis:
     records = next(each.scored for each in hypotheses if each.scored)
     if all(each.record["format"] is None for each in records):
         raise RecipeError(f"--kind {declared.kind} is not about places, so there are no coordinates to look at.")
+    spaces = [(each, space_of(each.record)) for each in records]
     return Diagnosis(
-        _range(_as_written(each.predicted, space_of(each.record)) for each in records),
+        _range(() if space is None else space.from_pixels(points_of(each.predicted)) for each, space in spaces),
         _range(_references(file, declared)),
         hypotheses,
     )
@@ -89,7 +90,11 @@ def _tried(file: Path, declared: Declared, coordinates: CoordinateFormat, refere
     scored = _scored(imported)
     groups = report_of(imported.requested, scored)["tasks"]
     assert isinstance(groups, list)
-    inside = [_inside(each.predicted, each.image_size) for each in scored if each.predicted and each.image_size]
+    inside = [
+        all(0 <= x <= size.width and 0 <= y <= size.height for x, y in points_of(each.predicted))
+        for each in scored
+        if each.predicted and (size := each.image_size)
+    ]
     return Hypothesis(coordinates, references, groups, scored, sum(inside) / len(inside) if inside else None)
 
 
@@ -100,15 +105,6 @@ def _scored(imported: Imported) -> list[Scored]:
 def points_of(answer: Answer | Unparsed | None) -> tuple[Point, ...]:
     """The places of an answer; none if it has none."""
     return answer.places if isinstance(answer, Answer) else ()
-
-
-def _inside(answer: Answer, size: ImageSize) -> bool:
-    return all(0 <= x <= size.width and 0 <= y <= size.height for x, y in points_of(answer))
-
-
-def _as_written(answer: Answer | None, space: Space | None) -> tuple[Point, ...]:
-    """The places of an answer in the numbers that the text had."""
-    return () if space is None else space.from_pixels(points_of(answer))
 
 
 def _references(file: Path, declared: Declared) -> Iterator[tuple[Point, ...]]:

@@ -1,7 +1,7 @@
 """What lmms-eval calls of an exported task folder: a question as it is put, and a reply read and measured as ours.
 
 This runs inside lmms-eval, in its environment: it needs `core`, `metrics` and `tasks` of this package, numpy, Pillow
-and sacrebleu, and nothing of lmms-eval. `evaluate.lmms_export` writes the folders.
+and sacrebleu, and nothing of lmms-eval. `evaluate.interop.lmms_eval` writes the folders.
 """
 
 from __future__ import annotations
@@ -106,16 +106,9 @@ def mean(values: Sequence[float]) -> float:
 
 def _read(record: Mapping[str, Any], reply: str) -> Any:
     """The answer in a reply, None where there is none."""
-    reading = task_named(record["task"]).reading_of(reply, _space(record), record["messages"][-1][1])
+    space = None
+    if record["image_size"] is not None:
+        processed = None if record["processed_size"] is None else ImageSize(*record["processed_size"])
+        space = Space(CoordinateFormat(record["format"]), ImageSize(*record["image_size"]), processed)
+    reading = task_named(record["task"]).reading_of(reply, space, record["messages"][-1][1])
     return None if isinstance(reading.answer, Unparsed) else reading.answer
-
-
-def _space(record: Mapping[str, Any]) -> Space | None:
-    if record["image_size"] is None:
-        return None
-    processed = record["processed_size"]
-    return Space(
-        CoordinateFormat(record["format"]),
-        ImageSize(*record["image_size"]),
-        None if processed is None else ImageSize(*processed),
-    )

@@ -14,9 +14,8 @@ from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateForm
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
-from robointervlm.evaluate.asking import Asked, Asker
 from robointervlm.evaluate.interop.lmms_docs import metric_names
-from robointervlm.evaluate.questions import Question
+from robointervlm.evaluate.questions import Asked, Asker, Question
 from robointervlm.evaluate.recipe import DecodingSettings
 from robointervlm.runs.files import write_atomically
 from robointervlm.tasks import Task

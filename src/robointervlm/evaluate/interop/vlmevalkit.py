@@ -55,7 +55,15 @@ def configuration(
         "max_tokens": max_tokens,
         "img_detail": "high",
     }
-    return {"model": {name: model}, "data": dict(_dataset(each) for each in datasets)}
+    data = {}
+    for text in datasets:
+        dataset, equals, kind = text.partition("=")
+        if not equals and dataset not in CLASSES:
+            raise RecipeError(
+                f"dataset '{dataset}': give its class in VLMEvalKit, {dataset}=CLASS; known: {', '.join(CLASSES)}."
+            )
+        data[dataset] = {"class": kind or CLASSES[dataset], "dataset": dataset}
+    return {"model": {name: model}, "data": data}
 
 
 def refuse_another_model(file: Path, name: str, served: str, max_tokens: int) -> None:
@@ -72,13 +80,6 @@ def refuse_another_model(file: Path, name: str, served: str, max_tokens: int) ->
         raise RecipeError(
             f"{file}: the results of '{name}' are answers of up to {tokens} tokens, now it is {max_tokens}. {remedy}"
         )
-
-
-def _dataset(text: str) -> tuple[str, dict[str, str]]:
-    name, equals, kind = text.partition("=")
-    if not equals and name not in CLASSES:
-        raise RecipeError(f"dataset '{name}': give its class in VLMEvalKit, {name}=CLASS; known: {', '.join(CLASSES)}.")
-    return name, {"class": kind or CLASSES[name], "dataset": name}
 
 
 def collect(folder: Path) -> list[Result]:

@@ -7,8 +7,7 @@ Source of the behaviour: the public RoboInter release, commit 481acfbf, 2026-02-
 
 from __future__ import annotations
 
-from robointervlm.evaluate.paper.answers import published_source, score_record
-from robointervlm.evaluate.paper.plans import score_planning
+from robointervlm.evaluate.paper.answers import published_source, score_planning, score_record
 from robointervlm.evaluate.paper.quirks import QUIRKS, Quirk
 from robointervlm.evaluate.paper.scores import PaperAggregate, PaperScore, paper_aggregate, paper_score
 

@@ -14,9 +14,15 @@ from typing import Final
 
 from robointervlm.core.answer import Answer, Box, Trajectory, Unparsed
 from robointervlm.core.coordinates import Point, Space
-from robointervlm.evaluate.paper.answers import Record, assumed_spaces, box_overlap
-from robointervlm.evaluate.paper.parsing import published_box, published_numbers, published_path
-from robointervlm.evaluate.paper.plans import PlanType
+from robointervlm.evaluate.paper.answers import (
+    PlanType,
+    Record,
+    assumed_spaces,
+    box_overlap,
+    published_box,
+    published_numbers,
+    published_path,
+)
 from robointervlm.tasks import Task, task_named
 
 
@@ -237,9 +243,7 @@ def _same(first: float, second: float) -> bool:
 
 
 def _equal(first: Sequence[float], second: Sequence[float]) -> bool:
-    return len(first) == len(second) and all(map(_close, first, second))
-
-
-def _close(first: float, second: float) -> bool:
     # The written number went through pixels and back.
-    return math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-9)
+    return len(first) == len(second) and all(
+        math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9) for one, other in zip(first, second, strict=True)
+    )

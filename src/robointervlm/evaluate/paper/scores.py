@@ -1,4 +1,9 @@
-"""The paper column of one record and of a file of records, for our tasks."""
+"""The paper column for our tasks: of one record, of a file of records, and of a run of ours.
+
+The published scorer is handed a model's reply and the reference in the model's own units, as the published output files
+hold both, or for imported files the record as it was. An answer that never came has no published number: the release
+drops it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from robointervlm.evaluate.paper.answers import Record, contained, score_record
-from robointervlm.evaluate.paper.plans import score_planning
+from robointervlm.core.answer import Answer
+from robointervlm.core.coordinates import CoordinateFormat
+from robointervlm.evaluate.paper.answers import Record, contained, score_planning, score_record
 from robointervlm.evaluate.paper.quirks import STOPPED, box_quirks, contained_quirks, path_quirks, plan_quirks
+from robointervlm.evaluate.records import Requested, space_of
 from robointervlm.metrics.overlap import acc_at
 from robointervlm.metrics.summary import mean
+from robointervlm.runs.journal import Entry
 from robointervlm.tasks import task_named
 
 
@@ -62,6 +70,14 @@ _LETTERS = (
     "trajlang_sub_choice",
 )
 _PLANS = ("planning", "planning_choice", "planning_decide")
+
+# The units the published scorer knows by the kind of model; it converts nothing for other names.
+_SOURCES = {
+    CoordinateFormat.RESIZED: "qwen",
+    CoordinateFormat.UNIT: "llava",
+    CoordinateFormat.PER_MILLE: "intern",
+    CoordinateFormat.PIXEL: "pixel",
+}
 
 
 def paper_score(task: str, record: Record, source: str) -> PaperScore:
@@ -120,7 +136,12 @@ _SCORERS: dict[str, Callable[[str, Record, str], PaperScore]] = {
 
 def paper_aggregate(scores: Mapping[str, Sequence[PaperScore]]) -> PaperAggregate:
     """The published aggregates of the records of each task: means over those that are counted (no DTW of 0)."""
-    tasks = {task: means for task, scored in scores.items() if (means := _means(scored))}
+    tasks: dict[str, dict[str, float]] = {}
+    for task, scored in scores.items():
+        counted = [score.values for score in scored if score.counted]
+        names = dict.fromkeys(name for values in counted for name in values)
+        if names:
+            tasks[task] = {name: mean([values[name] for values in counted if name in values]) for name in names}
     averaged = [
         means[name]
         for task, means in tasks.items()
@@ -132,7 +153,42 @@ def paper_aggregate(scores: Mapping[str, Sequence[PaperScore]]) -> PaperAggregat
     return PaperAggregate(tasks, mean(averaged) if averaged else None, errors)
 
 
-def _means(scored: Sequence[PaperScore]) -> dict[str, float]:
-    counted = [score.values for score in scored if score.counted]
-    names = dict.fromkeys(name for values in counted for name in values)
-    return {name: mean([values[name] for values in counted if name in values]) for name in names}
+def published_score(requested: Requested, record: Entry, reference: Answer | None) -> PaperScore | None:
+    """The published result of one answer; None where there is no answer, no reference, or no published scorer."""
+    foreign = record.get("foreign")
+    if isinstance(foreign, Mapping):
+        # Whatever we make of it: the published scorer has a number for records without a readable reference, too.
+        return _scored(requested.task, foreign, _source(record))
+    if record.get("status") not in ("ok", "unparsable") or reference is None:
+        return None
+    space = space_of(record)
+    text = requested.raw_answer if space is None else task_named(requested.task).write(reference, space)
+    ours = {"id": requested.id, "pred": record.get("reply"), "gt": text, "image_size": requested.image_size}
+    return _scored(requested.task, ours, _source(record))
+
+
+def _scored(task: str, record: Mapping[str, object], source: str) -> PaperScore | None:
+    found = paper_score(task, record, source)
+    return found if found.values or found.error else None
+
+
+def _source(record: Entry) -> str:
+    answer, reference = record.get("format"), record.get("reference_format")
+    if answer == "pixel" and reference == "resized":
+        return "api"
+    return _SOURCES[CoordinateFormat(answer)] if answer else ""
+
+
+def paper_summary(name: str, scores: Sequence[PaperScore | None]) -> dict[str, object] | None:
+    """The published mean of a metric over the answers it counts, and how many; None if it is not published."""
+    values = [score.values[name] for score in scores if score is not None and score.counted and name in score.values]
+    return {"mean": sum(values) / len(values), "n": len(values)} if values else None
+
+
+def quirk_counts(scores: Sequence[PaperScore | None]) -> dict[str, int]:
+    """How many answers each published fault changed the result of, the most frequent first."""
+    counts: dict[str, int] = {}
+    for score in scores:
+        for quirk in score.quirks if score is not None else ():
+            counts[quirk] = counts.get(quirk, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,11 +1,15 @@
-"""The published metric helpers of the language script. None of them can be reached with a working command line there
-(trap 38), but their numbers are quoted, so they are here as they are.
+"""The published helpers of the language script that no score is made by: its metrics and its parsers.
+
+None of them can be reached with a working command line there (trap 38), but their numbers are quoted, so they are here
+as they are, and the golden vectors hold them.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from robointervlm.metrics.text import published_bleu
 
 # Trap 29: in units of the coordinates, so a normalised box of 0.001 x 0.001 overlaps itself by half.
 _ADDED = 1e-6
+_MULTIPLE = ("current_bbox", "target_bbox", "grasp_point", "future_traj", "action")
 # Trap 35: the published function calls itself once per step of the alignment, and Python stops it here.
 _DEEPEST = 1000
 
@@ -140,3 +145,40 @@ def language_metric(predicted: str | list[str], reference: str | list[Any]) -> d
         bleus.append(published_bleu(answer, wanted, "none"))
     names = ("bleu1", "bleu2", "bleu3", "bleu4")
     return {"score": [bleu.mean for bleu in bleus]} | {name: [getattr(bleu, name) for bleu in bleus] for name in names}
+
+
+def published_single(text: str, key: str) -> object:
+    """What `parse_output_single` makes of a text: a list from JSON, but a dictionary from anything else (trap 36)."""
+    content = _json_object(text)
+    if content.get(key) is not None:
+        return content[key]
+    return {key: _loose_value(text, key)}
+
+
+def published_multiple(text: str) -> dict[str, object]:
+    """What `parse_output_multi` makes of a text: the values of five keys, None for each it does not find (trap 36)."""
+    content = _json_object(text)
+    found = {key: content.get(key) if content else _loose_value(text, key) for key in _MULTIPLE}
+    if found["action"] is not None:  # trap 36: an action lands in the trajectory
+        found["future_traj"], found["action"] = found["action"], None
+    return found
+
+
+def _json_object(text: str) -> Mapping[str, object]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _loose_value(text: str, key: str) -> object:
+    """The list after a key, up to the first closing bracket: lists within lists are never read (trap 36)."""
+    match = re.search(rf'"{key}"\s*:\s*(\[[^\]]*\])', text)
+    if match is None:
+        return None
+    try:
+        read = json.loads(match[1])
+    except ValueError:
+        return None
+    return read if isinstance(read, list) else None

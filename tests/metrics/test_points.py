@@ -3,10 +3,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robointervlm.metrics.masks import points_inside, share_inside
+from robointervlm.metrics.points import contact_distance, points_inside, share_inside
 
 MASK = np.array([[0, 1, 1], [1, 0, 0]], dtype=bool)
 numbers = st.floats(-10, 10)
+
+
+def test_the_order_of_the_fingers_does_not_count():
+    assert contact_distance([[10, 0], [0, 0]], [[0, 0], [10, 0]]) == 0
+
+
+def test_a_contact_is_as_far_off_as_its_fingers_on_average():
+    assert contact_distance([[3, 4], [100, 12]], [[0, 0], [100, 0]]) == 8.5  # (5 + 12) / 2
+    assert contact_distance([[100, 12], [3, 4]], [[0, 0], [100, 0]]) == 8.5
+
+
+@pytest.mark.parametrize("points", [[], [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[1, 2], [3, 4], [5, 6]]])
+def test_a_malformed_contact_is_an_error_and_never_a_perfect_one(points):
+    # The published metric gave 0, the best value.
+    with pytest.raises(ValueError, match="two points"):
+        contact_distance(points, [[0, 0], [10, 0]])
 
 
 def test_the_share_of_points_inside():
