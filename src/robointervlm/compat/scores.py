@@ -81,24 +81,20 @@ def _scored(file: Path, kind: str, out: Path, declared: Sequence[str]) -> int:
 
 def _show(out: Path, tasks: Sequence[str]) -> None:
     """The published "Average Score", which adds up pixels and shares; named for what it is."""
-    values = [value for task in tasks for value in _published(out / task)]
+    values: list[float] = []
+    for report in (out / task / "report.json" for task in tasks):
+        groups: list[dict[str, Any]] = (
+            json.loads(report.read_text(encoding="utf-8"))["tasks"] if report.is_file() else []
+        )
+        values += [
+            metric["paper"]["mean"]  # the paper column's number
+            for group in groups
+            for metric in group["metrics"]
+            if metric["name"] in ("IoU", "DTW", "Accuracy") and metric.get("paper")
+        ]
     if values:
         average = sum(values) / len(values)
         sys.stdout.write(
             f"Published average over {len(values)} numbers: {average:.4f} (a plain mean of IoU, DTW in pixels and "
             f"accuracy, lower DTW included: for comparison with published averages only)\n"
         )
-
-
-def _published(folder: Path) -> list[float]:
-    """The paper column's IoU, DTW or accuracy of a scored folder."""
-    report = folder / "report.json"
-    if not report.is_file():
-        return []
-    groups: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["tasks"]
-    return [
-        metric["paper"]["mean"]
-        for group in groups
-        for metric in group["metrics"]
-        if metric["name"] in ("IoU", "DTW", "Accuracy") and metric.get("paper")
-    ]
