@@ -82,6 +82,18 @@ def predict(  # noqa: PLR0913 - one per flag
     processes: _Processes = 1,
     ray: _Ray = None,
 ) -> None:
+    """Ask a model every question of a dataset, then score the answers and write the report.
+
+    Each answer is on the disk the moment it is there: kill it whenever you like and run the same command again.
+
+    For example:
+
+      robointer predict recipes/eval/default.yaml model.path=runs/sft/model run.dir=runs/eval
+
+      robointer predict --model runs/sft/model --data val.json --task current_box --image-dir images --out runs/eval
+
+      robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --data sim_traj_val --out runs/qwen
+    """
     given = {
         "model.path": model,
         "model.name": model_name,

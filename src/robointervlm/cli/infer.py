@@ -45,7 +45,6 @@ def infer(  # noqa: PLR0913 - one per flag
 
       robointer infer --model runs/sft/model
     """
-    from robointervlm.app.ask import complete_question
     from robointervlm.evaluate.infer import ask_once
 
     pictures = [*(images or []), *(more_images or [])]
@@ -54,6 +53,8 @@ def infer(  # noqa: PLR0913 - one per flag
         _talk(section, pictures, Decoding(max_new_tokens), overlay)
         return
     if prompt is None:
+        from robointervlm.app.ask import complete_question
+
         if not pictures:
             raise RecipeError(f"the question of '{task}' is about a picture; give one with --images.")
         prompt = complete_question(str(task))
