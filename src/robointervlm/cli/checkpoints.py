@@ -165,13 +165,18 @@ def packing(  # noqa: PLR0913 - one per option
 
     Example: `robointer doctor packing Qwen/Qwen2.5-VL-3B-Instruct --data rh20t_vla_current_box_train --samples 8`
     """
+    from robointervlm.data import mixture, spec
     from robointervlm.models.qwen2_5_vl import Section, network, packing_check
     from robointervlm.runs.settings import load_recipe
+    from robointervlm.tasks import task_named
 
-    mixture = _mixture(data, task=task, image_dir=image_dir, root=root, catalog=catalog or [])
+    if Path(data).is_file():
+        source = mixture.Mixture([spec.spec_of_file(Path(data), task=task_named(task).name, images=image_dir)])
+    else:
+        source = mixture.Mixture(data, root=root, catalog=spec.Catalog(*(catalog or [])))
     section = load_recipe(Section, None, [f'path="{model}"', f'device="{device}"', f'dtype="{dtype}"'])
     loaded = network.Qwen25VL.load(section)
-    groups = packing_check.grouped(loaded, _encoded(loaded, mixture, samples))
+    groups = packing_check.grouped(loaded, _encoded(loaded, source, samples))
     found = packing_check.agreement(loaded, groups)
     tokens = sum(len(each.ids) for group in groups for each in group)
     typer.echo(f"{sum(map(len, groups))} samples of {tokens:,} tokens in {len(groups)} groups, {dtype}")
@@ -189,16 +194,6 @@ def packing(  # noqa: PLR0913 - one per option
             f"{worst.reference}, rounding allows {worst.allowed:.1e}. Train it with batch.pack=none."
         )
     typer.echo("Packed rows give what the samples give alone, up to rounding.")
-
-
-def _mixture(data: str, *, task: str, image_dir: Path | None, root: Path | None, catalog: list[Path]) -> Mixture:
-    from robointervlm.data.mixture import Mixture
-    from robointervlm.data.spec import Catalog, spec_of_file
-    from robointervlm.tasks import task_named
-
-    if Path(data).is_file():
-        return Mixture([spec_of_file(Path(data), task=task_named(task).name, images=image_dir)])
-    return Mixture(data, root=root, catalog=Catalog(*catalog))
 
 
 def _encoded(model: Qwen25VL, mixture: Mixture, samples: int) -> list[tuple[Any, Encoded]]:

@@ -79,7 +79,14 @@ def show(  # noqa: PLR0913 - one per option
         f"{spec.name}: {len(annotations)} records in {annotations.file.path}", highlight=False, soft_wrap=True
     )
     for sample in _read(annotations, range(min(count, len(annotations))), left_out):
-        console.print(_as_text(sample), highlight=False, markup=False, soft_wrap=True)
+        size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
+        lines = [f"\n{printable(sample.id)}  (task {sample.task}, {size})"]
+        lines += [f"  picture   {printable(image.path)}" for image in sample.images]
+        space = Space.pixels(sample.size) if sample.size else None
+        for turn in sample.turns:
+            lines.append(f"  question  {written_question(turn.question, space)!r}")
+            lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     left_out.say_how_many()
 
 
@@ -92,17 +99,6 @@ def _read(annotations: Annotations, places: Iterable[int], left_out: options.Lef
             left_out(error.problem)
         else:
             yield sample
-
-
-def _as_text(sample: Sample) -> str:
-    size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
-    lines = [f"\n{printable(sample.id)}  (task {sample.task}, {size})"]
-    lines += [f"  picture   {printable(image.path)}" for image in sample.images]
-    space = Space.pixels(sample.size) if sample.size else None
-    for turn in sample.turns:
-        lines.append(f"  question  {written_question(turn.question, space)!r}")
-        lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
-    return "\n".join(lines)
 
 
 def view(  # noqa: PLR0913 - one per option

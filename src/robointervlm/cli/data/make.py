@@ -148,15 +148,10 @@ def unpack(
             progress=advance,
         )
     for result in results:
-        typer.echo(_outcome(result, dry_run=dry_run), err=bool(result.problem))
+        done = f"{result.written} files written,"
+        if dry_run:
+            done = f"{result.members} files, {result.size / 1e9:.2f} GB;"
+        line = f"{result.archive}: {done} {result.kept} there already"
+        typer.echo(f"not unpacked: {result.problem}" if result.problem else line, err=bool(result.problem))
     if code := max(result.exit_code for result in results):
         raise typer.Exit(code)
-
-
-def _outcome(result: unpacking.Unpacked, *, dry_run: bool) -> str:
-    if result.problem:
-        return f"not unpacked: {result.problem}"
-    there = f"{result.kept} there already"
-    if dry_run:
-        return f"{result.archive}: {result.members} files, {result.size / 1e9:.2f} GB; {there}"
-    return f"{result.archive}: {result.written} files written, {there}"
