@@ -53,7 +53,13 @@ def score_planning_files(arguments: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="a file, or a folder with eval_details_*.json")
     parser.add_argument("--output_dir", type=Path, help="default: scores/ beside each file")
     flags = parser.parsed(arguments)
-    files = [one for path in flags.files for one in _planning_files(path)]
+    files: list[Path] = []
+    for path in flags.files:
+        inside = [] if path.is_file() else sorted(path.glob(f"{PREFIX}*.json"))
+        found = [file for file in inside if file.stem.removeprefix(PREFIX) not in GENERATION]
+        if not found and not path.is_file():
+            raise DataError(f"{path} is neither a file nor a folder that holds {PREFIX}*.json of planning questions.")
+        files += found or [path]
     names = Counter(file.stem.removeprefix(PREFIX) for file in files)
     codes = []
     for file in files:
@@ -62,15 +68,6 @@ def score_planning_files(arguments: Sequence[str]) -> int:
             name = f"{file.resolve().parent.name}-{name}"  # the published planning files all have one name
         codes.append(_scored(file, "planning", (flags.output_dir or file.parent / "scores") / name, []))
     return next((code for code in codes if code), ExitCode.COMPLETE)
-
-
-def _planning_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = sorted(file for file in path.glob(f"{PREFIX}*.json") if file.stem.removeprefix(PREFIX) not in GENERATION)
-    if not found:
-        raise DataError(f"{path} is neither a file nor a folder that holds {PREFIX}*.json of planning questions.")
-    return found
 
 
 def _scored(file: Path, kind: str, out: Path, declared: Sequence[str]) -> int:

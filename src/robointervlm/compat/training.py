@@ -153,7 +153,12 @@ def train(arguments: Sequence[str]) -> int:
 
     given = _pairs(arguments)
     if "help" in given:
-        sys.stdout.write(_train_help())
+        lines = ["Flags of the documented training script, and the recipe settings they are:"]
+        lines += [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
+        lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
+        lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
+        lines += [f"  --{'gpus':32} processes to start, one per GPU; on the CPU where there is none"]
+        sys.stdout.write("\n".join(lines) + "\n")
         return 0
     processes = started_processes(given)
     # The training, in this process or in those it starts, names settings as this script does, or `sft.sh`.
@@ -192,14 +197,6 @@ def started_processes(given: dict[str, str]) -> list[str]:
 def _notice(text: str) -> None:
     if is_main_process():  # under torchrun every process translates the flags
         sys.stderr.write(text + "\n")
-
-
-def _train_help() -> str:
-    lines = [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
-    lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
-    lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
-    lines += [f"  --{'gpus':32} processes to start, one per GPU; on the CPU where there is none"]
-    return "Flags of the documented training script, and the recipe settings they are:\n" + "\n".join(lines) + "\n"
 
 
 def train_overrides(given: Mapping[str, str]) -> list[str]:
