@@ -38,9 +38,9 @@ _COMMANDS = {
     "doctor": _Command("checkpoints", "doctor", "Show that packing is exact on your own model and data."),
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
     "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),
-    "report": _Command("reports", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
+    "report": _Command("report", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
     "compare": _Command(
-        "reports", "compare", "Tell whether one scored run is better than another, and how sure it is."
+        "compare", "compare", "Tell whether one scored run is better than another, and how sure it is."
     ),
     "serve": _Command("serve", "serve", "Put a checkpoint behind an OpenAI-compatible endpoint."),
     "infer": _Command("infer", "infer", "Ask a model about your own pictures: one question, or one after another."),

@@ -15,7 +15,6 @@ import typer
 
 from robointervlm.cli import options
 from robointervlm.core.errors import DataError, RecipeError
-from robointervlm.core.prompt import Decoding
 
 TOKEN_VARIABLE = "ROBOINTER_APP_TOKEN"
 _SHORTEST_TOKEN = 16
@@ -101,6 +100,7 @@ def app(  # noqa: PLR0913 - one per flag
     import gradio  # noqa: F401 - its absence is said before a model is loaded
 
     from robointervlm.app import ask, browse, page
+    from robointervlm.core.prompt import Decoding
     from robointervlm.data.spec import Catalog
     from robointervlm.models.model import load_model
 

@@ -1,4 +1,4 @@
-"""The commands `report` and `compare`: what scored runs say, alone and beside each other."""
+"""The command `compare`, and what scored runs that stand beside each other are called."""
 
 from __future__ import annotations
 
@@ -9,51 +9,7 @@ from typing import Annotated
 import typer
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
-from robointervlm.report.benchmark_formats import Format, written
-from robointervlm.report.scored import read_scored
-from robointervlm.runs.files import write_atomically
-
-
-def report(  # noqa: PLR0913 - one per flag
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that were scored.")],
-    *,
-    examples: Annotated[int, typer.Option(min=0, help="Number of worst, best and random samples per task.")] = 6,
-    table: Annotated[
-        TableName | None,
-        typer.Option(help="Print the paper's table with these runs in it: 3 is manipulation, 2 is third-party."),
-    ] = None,
-    layout: Annotated[Format, typer.Option("--format", help="The format of that table.")] = "md",
-    out: Annotated[Path | None, typer.Option(help="Write that table into this file instead.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also take runs whose questions or protocol differ.")] = False,
-) -> None:
-    """Write report.md, report.html and the logs of scored runs; with --table, the benchmark table instead.
-
-    report.html is one file with the pictures in it; open it in a browser, or send it to somebody.
-
-    For example:
-
-      robointer report runs/eval --examples 12
-
-      robointer report runs/ours runs/base --table paper --format html --out table.html
-    """
-    from robointervlm.report.write import write_report
-    from robointervlm.runs.settings import use_recorded_plugins
-
-    if table is not None:
-        text = written(benchmark_tables(_named_runs(runs), table, force=force), layout)
-        if out is None:
-            typer.echo(text, nl=False)
-        else:
-            write_atomically(out, text)
-            typer.echo(f"{out}")
-        return
-    if out is not None or force or layout != "md":
-        raise RecipeError("--format, --out and --force are about the benchmark table: add --table paper.")
-    for folder in runs:
-        use_recorded_plugins(folder)
-        typer.echo(write_report(folder, examples=examples).summary)
-        typer.echo(f"{folder / 'report.html'} shows the pictures.")
+from robointervlm.report.scored import ScoredRun, read_scored
 
 
 def compare(  # noqa: PLR0913 - one per flag
@@ -77,9 +33,10 @@ def compare(  # noqa: PLR0913 - one per flag
     """
     from robointervlm.evaluate import compare as comparing
     from robointervlm.report.comparison import comparison_markdown, comparison_summary
+    from robointervlm.runs.files import write_atomically
 
     files = None if out is None else _files(out)
-    sides = [comparing.Side(each.name, each.run.report, each.run.samples) for each in _named_runs([first, second])]
+    sides = [comparing.Side(name, run.report, run.samples) for name, run in named_runs([first, second])]
     wanted = comparing.Wanted(tuple(task or ()), tuple(metric or ()), see)
     comparison = comparing.compare(sides[0], sides[1], wanted, force=force)
     typer.echo(comparison_summary(comparison))
@@ -99,8 +56,11 @@ def _files(out: Path) -> tuple[Path, Path]:
     return out / "compare.md", out / "compare.json"
 
 
-def _named_runs(folders: list[Path]) -> list[NamedRun]:
-    """The runs under their models' names, with the folder where two models share one."""
+def named_runs(folders: list[Path]) -> list[tuple[str, ScoredRun]]:
+    """The scored runs, each under its model's name, with the folder where two models share one.
+
+    Raises `DataError` for a folder without a scored run.
+    """
     from robointervlm.runs.settings import use_recorded_plugins
 
     for folder in folders:
@@ -108,6 +68,6 @@ def _named_runs(folders: list[Path]) -> list[NamedRun]:
     found = [read_scored(folder) for folder in folders]
     names = [run.model_name for run in found]
     return [
-        NamedRun(f"{run.model_name} ({folder})" if names.count(run.model_name) > 1 else run.model_name, run)
-        for folder, run in zip(folders, found, strict=True)
+        (f"{name} ({folder})" if names.count(name) > 1 else name, run)
+        for name, folder, run in zip(names, folders, found, strict=True)
     ]
