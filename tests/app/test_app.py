@@ -13,8 +13,8 @@ import pytest
 
 from robointervlm.app.ask import FREE, ModelDemo, questions
 from robointervlm.app.browse import RunBrowser, Wanted, chosen_predictions
-from robointervlm.cli.app import TOKEN_VARIABLE, check_host, matches, read_token
 from robointervlm.cli.main import run
+from robointervlm.cli.serve import TOKEN_VARIABLE, check_host, matches, read_token
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.core.prompt import Decoding
 from robointervlm.models.model import load_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -23,8 +22,6 @@ from robointervlm.report.fragments import (
 )
 from robointervlm.report.page import badness
 from robointervlm.report.scored import ScoredRun, read_scored
-
-logger = logging.getLogger(__name__)
 
 Order = Literal["worst first", "best first", "as asked"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -68,7 +65,7 @@ class RunBrowser:
         self._runs = {} if runs is None else {f"run {name}": folder for name, folder in _scored_runs(runs).items()}
         specs = {} if root is None else (catalog if catalog is not None else Catalog())
         self._root = root
-        self._datasets = {f"dataset {name}": spec for name, spec in specs.items() if _is_there(spec, root)}
+        self._datasets = {f"dataset {name}": spec for name, spec in specs.items() if spec.is_there(root)}
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -90,7 +87,19 @@ class RunBrowser:
             chosen = chosen_predictions(_run(self._runs[source]), wanted)
             return _page(chosen, wanted.page, "predictions", prediction_cards)
         annotations = Annotations(self._dataset(source), self._root)
-        return _page(range(len(annotations)), wanted.page, "samples", lambda places: _sample_cards(annotations, places))
+
+        def cards(places: Sequence[int]) -> Markup:
+            made = []
+            for place in places:
+                try:
+                    sample = annotations[place]
+                    made.append(sample_card(sample, conversation_text(sample)))
+                except (RecordError, RefusedRecordError) as error:
+                    unreadable = f"unreadable: {error}"
+                    made.append(SampleCard(f"record {place}", annotations.spec.task, (), Markup(""), unreadable))
+            return sample_cards(made)
+
+        return _page(range(len(annotations)), wanted.page, "samples", cards)
 
     def _dataset(self, source: str) -> DatasetSpec:
         if source not in self._datasets:
@@ -125,24 +134,6 @@ def _page(found: Sequence[Any], number: int, what: str, cards: Callable[[Sequenc
     shown = found[begin : begin + PER_PAGE]
     summary = f"{begin + 1}-{begin + len(shown)} of {len(found)} {what}" if shown else f"no {what}"
     return Page(cards(shown), number, pages, summary)
-
-
-def _sample_cards(annotations: Annotations, places: Sequence[int]) -> Markup:
-    cards = []
-    for place in places:
-        try:
-            sample = annotations[place]
-            cards.append(sample_card(sample, conversation_text(sample)))
-        except (RecordError, RefusedRecordError) as error:
-            cards.append(SampleCard(f"record {place}", annotations.spec.task, (), Markup(""), f"unreadable: {error}"))
-    return sample_cards(cards)
-
-
-def _is_there(spec: DatasetSpec, root: Path | None) -> bool:
-    try:
-        return spec.annotation_file(root).is_file()
-    except DataError:
-        return False
 
 
 def _scored_runs(folder: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""The page of `robointer app`, in gradio; what it does is in `trying` and `browsing`."""
+"""The page of `robointer app`, in gradio; what it does is in `ask` and `browse`."""
 
 from __future__ import annotations
 

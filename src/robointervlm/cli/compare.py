@@ -1,4 +1,4 @@
-"""The command `compare`."""
+"""The command `compare`, and what scored runs that stand beside each other are called."""
 
 from __future__ import annotations
 
@@ -31,19 +31,14 @@ def compare(  # noqa: PLR0913 - one per flag
 
     Example: robointer compare runs/demo/trained runs/demo/untrained --metric "ACC@IoU>0.1"
     """
-    from robointervlm.evaluate.compare import Side, Wanted
-    from robointervlm.evaluate.compare import compare as compared
+    from robointervlm.evaluate import compare as comparing
     from robointervlm.report.comparison import comparison_markdown, comparison_summary
     from robointervlm.runs.files import write_atomically
-    from robointervlm.runs.settings import use_recorded_plugins
 
     files = None if out is None else _files(out)
-    for folder in (first, second):
-        use_recorded_plugins(folder)
-    runs = [read_scored(folder) for folder in (first, second)]
-    sides = [Side(name, run.report, run.samples) for name, run in zip(_names((first, second), runs), runs, strict=True)]
-    wanted = Wanted(tuple(task or ()), tuple(metric or ()), see)
-    comparison = compared(sides[0], sides[1], wanted, force=force)
+    sides = [comparing.Side(name, run.report, run.samples) for name, run in named_runs([first, second])]
+    wanted = comparing.Wanted(tuple(task or ()), tuple(metric or ()), see)
+    comparison = comparing.compare(sides[0], sides[1], wanted, force=force)
     typer.echo(comparison_summary(comparison))
     if files is not None:
         markdown, data = files
@@ -61,9 +56,18 @@ def _files(out: Path) -> tuple[Path, Path]:
     return out / "compare.md", out / "compare.json"
 
 
-def _names(folders: tuple[Path, Path], runs: list[ScoredRun]) -> list[str]:
-    """What the two runs are called: by their models if that tells them apart, else by their folders too."""
-    models = [run.model_name for run in runs]
-    if models[0] != models[1]:
-        return models
-    return [f"{model} ({folder})" for model, folder in zip(models, folders, strict=True)]
+def named_runs(folders: list[Path]) -> list[tuple[str, ScoredRun]]:
+    """The scored runs, each under its model's name, with the folder where two models share one.
+
+    Raises `DataError` for a folder without a scored run.
+    """
+    from robointervlm.runs.settings import use_recorded_plugins
+
+    for folder in folders:
+        use_recorded_plugins(folder)
+    found = [read_scored(folder) for folder in folders]
+    names = [run.model_name for run in found]
+    return [
+        (f"{name} ({folder})" if names.count(name) > 1 else name, run)
+        for name, folder, run in zip(names, folders, found, strict=True)
+    ]

@@ -76,20 +76,16 @@ def demo(  # noqa: PLR0913 - one per flag
     settings = DemoSettings(folder, seed, episodes, held_out, steps, processes or min(2, os.cpu_count() or 1))
     if ROWS % settings.processes:
         raise RecipeError(f"--processes {processes}: a step of two rows is shared by 1 or 2 processes.")
-    _simulated(settings)
+    from robointervlm.episodes.build import BuildConfig, build
+
+    _say("1/4  Simulating episodes of a robot arm on a tabletop")
+    build(BuildConfig(seed, episodes, held_out, tasks=tuple(TASKS)), settings.data)
     trained = _trained(settings)
     reports = _asked(settings, trained)
     minutes = (time.monotonic() - started) / 60
     rows = summary_rows(reports)
     _write_summary(settings, minutes, rows)
     return 0
-
-
-def _simulated(settings: DemoSettings) -> None:
-    from robointervlm.episodes.build import BuildConfig, build
-
-    _say("1/4  Simulating episodes of a robot arm on a tabletop")
-    build(BuildConfig(settings.seed, settings.episodes, settings.held_out, tasks=tuple(TASKS)), settings.data)
 
 
 def _trained(settings: DemoSettings) -> Path:
@@ -143,9 +139,7 @@ def demo_recipe(settings: DemoSettings) -> dict[str, Any]:
 
 def _asked(settings: DemoSettings, trained: Path) -> dict[str, dict[str, Any]]:
     """The scored reports of the four who are asked, by name."""
-    from robointervlm.evaluate.predict import predict
-    from robointervlm.evaluate.recipe import EvaluationRecipe
-    from robointervlm.evaluate.score import score
+    from robointervlm.evaluate import predict, recipe, score
     from robointervlm.models.model import load_model
     from robointervlm.report.write import write_report
 
@@ -155,17 +149,18 @@ def _asked(settings: DemoSettings, trained: Path) -> dict[str, dict[str, Any]]:
     for name, checkpoint in checkpoints.items():
         section: dict[str, Any] = {"path": str(checkpoint), "device": "cpu", "name": name}
         folder = settings.folder / name
-        predict(EvaluationRecipe.model_validate(_evaluation(settings, section, folder)), model=load_model(section))
-        reports[name] = score(folder)
+        asked = recipe.EvaluationRecipe.model_validate(_evaluation(settings, section, folder))
+        predict.predict(asked, model=load_model(section))
+        reports[name] = score.score(folder)
         write_report(folder)
     for name, texts in baseline_texts(settings).items():
         reports[name] = {"tasks": []}
         for task, answers in texts.items():
             section = {"family": "baseline", "texts": answers, "name": name}
             folder = settings.folder / name / task
-            recipe = _evaluation(settings, section, folder, tasks=[task])
-            predict(EvaluationRecipe.model_validate(recipe), model=load_model(section))
-            reports[name]["tasks"] += score(folder)["tasks"]
+            asked = recipe.EvaluationRecipe.model_validate(_evaluation(settings, section, folder, tasks=[task]))
+            predict.predict(asked, model=load_model(section))
+            reports[name]["tasks"] += score.score(folder)["tasks"]
     return reports
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from robointervlm.app.own_question import complete_question, own_question
+from robointervlm.app.ask import complete_question, own_question
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError, RoboInterError
 from robointervlm.core.prompt import Decoding
@@ -122,14 +122,11 @@ def hold(dialogue: Dialogue) -> None:
             return
         if line in {"/quit", "/exit"}:
             return
-        if line:
-            _respond(dialogue, line)
-
-
-def _respond(dialogue: Dialogue, line: str) -> None:
-    try:
-        typer.echo(dialogue.answer(line))
-    except RoboInterError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-    except KeyboardInterrupt:
-        typer.echo("given up.", err=True)
+        if not line:
+            continue
+        try:
+            typer.echo(dialogue.answer(line))
+        except RoboInterError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        except KeyboardInterrupt:
+            typer.echo("given up.", err=True)

@@ -1,28 +1,60 @@
-"""The commands `predict`, `score` and `report`."""
+"""The commands `predict` and `score`: asking a model, and measuring what was answered."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from robointervlm.core.errors import RecipeError, TooManyFailuresError
+from robointervlm.cli import options
+from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat, ImageSize
+from robointervlm.core.errors import DataError, RecipeError, TooManyFailuresError
 from robointervlm.evaluate.score import score as score_run
 from robointervlm.evaluate.shards import is_sharded, merge_shards
 from robointervlm.inference.judging import ANSWERED
-from robointervlm.report.benchmark import NamedRun, TableName, benchmark_tables
-from robointervlm.report.benchmark_formats import Format, written
-from robointervlm.report.scored import read_scored
 from robointervlm.report.write import write_report
-from robointervlm.runs.files import write_atomically
-from robointervlm.runs.settings import use_recorded_plugins
+from robointervlm.runs.settings import load_recipe, use_recorded_plugins, with_plugins
 
 if TYPE_CHECKING:
-    from robointervlm.evaluate.predict import Outcome
+    from robointervlm.evaluate.interop import answer_files, answer_records
     from robointervlm.evaluate.recipe import EvaluationRecipe
+
+
+_Model = Annotated[str | None, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")]
+_ModelName = Annotated[
+    str | None, typer.Option(help="The model's name in reports; by default that of its run or folder.")
+]
+_Data = Annotated[
+    str | None, typer.Option(help="An annotation file, catalogued names such as a,b%30,sim_*_val, or all.")
+]
+_Coordinates = Annotated[
+    str | None, typer.Option(help="Coordinate format of the file: pixel, unit, per_mille or resized.")
+]
+_FollowLinks = Annotated[
+    bool | None, typer.Option("--follow-links", help="Follow symbolic links that lead out of the image folder.")
+]
+_BatchTokens = Annotated[
+    int | None,
+    typer.Option(help="Token budget per batch (prompt padding + max_new_tokens), instead of --batch-size."),
+]
+_MaxErrorRate = Annotated[
+    float | None, typer.Option(help="Maximum share of failed questions; above it the exit code is 4.")
+]
+_Shard = Annotated[
+    str | None,
+    typer.Option(help="K/N: answer only shard K of N; `robointer score` merges the shards when all are done."),
+]
+_Processes = Annotated[
+    int, typer.Option(min=1, help="Number of worker processes; the questions are divided among them.")
+]
+_Ray = Annotated[
+    str | None,
+    typer.Option(help="Run the workers on the Ray cluster at this address; `local` starts one, `auto` finds one."),
+]
 
 
 def predict(  # noqa: PLR0913 - one per flag
@@ -31,49 +63,24 @@ def predict(  # noqa: PLR0913 - one per flag
         typer.Argument(metavar="RECIPE.yaml section.key=value", help="A recipe, and settings that override it."),
     ] = None,
     *,
-    model: Annotated[
-        str | None, typer.Option(help="A checkpoint's folder, the run it was trained in, or a hub name.")
-    ] = None,
-    model_name: Annotated[
-        str | None, typer.Option(help="The model's name in reports; by default that of its run or folder.")
-    ] = None,
-    family: Annotated[str | None, typer.Option(help="Model family; detected from config.json if not given.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="An annotation file, catalogued names such as a,b%30,sim_*_val, or all.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task of the annotation file's samples.")] = None,
-    image_dir: Annotated[
-        Path | None, typer.Option(help="The folder that the file's image paths are relative to.")
-    ] = None,
-    coordinates: Annotated[
-        str | None, typer.Option(help="Coordinate format of the file: pixel, unit, per_mille or resized.")
-    ] = None,
-    follow_links: Annotated[
-        bool | None, typer.Option("--follow-links", help="Follow symbolic links that lead out of the image folder.")
-    ] = None,
+    model: _Model = None,
+    model_name: _ModelName = None,
+    family: options.Family = None,
+    data: _Data = None,
+    task: options.FileTask = None,
+    image_dir: options.FileImages = None,
+    coordinates: _Coordinates = None,
+    follow_links: _FollowLinks = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; all output is written there.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(help="Token budget per batch (prompt padding + max_new_tokens), instead of --batch-size."),
-    ] = None,
+    batch_tokens: _BatchTokens = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Maximum number of tokens to generate.")] = None,
     style: Annotated[str | None, typer.Option(help="Prompt style: default, qwen_grounding, robobrain …")] = None,
     limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
-    max_error_rate: Annotated[
-        float | None, typer.Option(help="Maximum share of failed questions; above it the exit code is 4.")
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(help="K/N: answer only shard K of N; `robointer score` merges the shards when all are done."),
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Number of worker processes; the questions are divided among them.")
-    ] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Run the workers on the Ray cluster at this address; `local` starts one, `auto` finds one."),
-    ] = None,
+    max_error_rate: _MaxErrorRate = None,
+    shard: _Shard = None,
+    processes: _Processes = 1,
+    ray: _Ray = None,
 ) -> None:
     """Ask a model every question of a dataset, then score the answers and write the report.
 
@@ -87,11 +94,7 @@ def predict(  # noqa: PLR0913 - one per flag
 
       robointer predict --model Qwen/Qwen2.5-VL-3B-Instruct --data sim_traj_val --out runs/qwen
     """
-    from robointervlm.evaluate.recipe import EvaluationRecipe
-    from robointervlm.runs.settings import load_recipe, with_plugins
-
-    recipe_file, overrides = _split(settings or [])
-    options = {
+    given = {
         "model.path": model,
         "model.name": model_name,
         "model.family": family,
@@ -108,29 +111,64 @@ def predict(  # noqa: PLR0913 - one per flag
         "max_error_rate": max_error_rate,
         "shard": shard,
     }
-    given = [*data_overrides(data), *as_overrides(options), *overrides]
-    recipe = with_plugins(load_recipe(EvaluationRecipe, recipe_file, given))
-    outcome = _predicted(recipe, processes, ray)
+    _answer(with_plugins(evaluation_recipe(settings or [], data, given)), processes, ray)
+
+
+def _answer(recipe: EvaluationRecipe, processes: int, ray: str | None) -> None:
+    """Asks in this process, in several of this machine, or on a Ray cluster; then scores.
+
+    Raises `TooManyFailuresError` where more questions failed than the recipe allows.
+    """
+    from robointervlm.evaluate.predict import predict as predict_here
+
+    if ray is None and processes == 1:
+        outcome = predict_here(recipe)
+    else:
+        from robointervlm.evaluate.in_shards import predict_in_shards
+        from robointervlm.jobs.ray_cluster import cluster
+
+        with nullcontext() if ray is None else cluster(ray, processes) as connected:
+            outcome = predict_in_shards(recipe, processes, connected)
     if recipe.shard is None:
         _finish(outcome.folder)
     else:
         typer.echo(f"shard {recipe.shard} is done; once all are, `robointer score {recipe.run.dir}` merges them.")
-    _check_failures(outcome, recipe.max_error_rate)
+    if outcome.error_rate > recipe.max_error_rate:
+        failed = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if status not in ANSWERED)
+        raise TooManyFailuresError(
+            f"{outcome.error_rate:.1%} of {outcome.requested} questions failed ({failed}), more than "
+            f"max_error_rate={recipe.max_error_rate:g}. The report counts them, {outcome.folder}/log.txt says why; "
+            "the same command asks only those again."
+        )
 
 
-def _predicted(recipe: EvaluationRecipe, processes: int, ray: str | None) -> Outcome:
-    """The run, by this process, by several of this machine, or by a Ray cluster."""
-    from robointervlm.evaluate.predict import predict
+def evaluation_recipe(settings: list[str], data: str | None, flags: Mapping[str, object]) -> EvaluationRecipe:
+    """The recipe of a file, if `settings` name one, with `--data`, other flags by their keys, and `section.key=value`.
 
-    if ray is None and processes == 1:
-        return predict(recipe)
-    from robointervlm.evaluate.in_shards import predict_in_shards
-    from robointervlm.jobs.ray_cluster import cluster
+    `data` is a file if there is one of that name, catalogued datasets otherwise. Raises `RecipeError`.
+    """
+    from robointervlm.evaluate.recipe import EvaluationRecipe
 
-    if ray is None:
-        return predict_in_shards(recipe, processes)
-    with cluster(ray, processes) as connected:
-        return predict_in_shards(recipe, processes, connected)
+    files = [text for text in settings if "=" not in text]
+    if len(files) > 1:
+        raise RecipeError(f"one recipe is expected, got {', '.join(files)}. Overrides look like section.key=value.")
+    # JSON is YAML: quoting keeps a path with a colon, or a folder called 2024, a text.
+    given = [
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for key, value in flags.items()
+        if value is not None
+    ]
+    if data is not None:
+        try:
+            is_file = Path(data).is_file()
+        except OSError:
+            is_file = False  # many catalogued names are longer than any file's
+        if is_file or data.endswith((".json", ".jsonl")):
+            given = [f"data.file={json.dumps(data)}", "data.mixture=[]", *given]
+        else:
+            given = [f"data.mixture={json.dumps(data.split(','))}", "data.file=null", *given]
+    overrides = [text for text in settings if "=" in text]
+    return load_recipe(EvaluationRecipe, Path(files[0]) if files else None, [*given, *overrides])
 
 
 def score(  # noqa: PLR0913 - one per flag
@@ -173,123 +211,35 @@ def score(  # noqa: PLR0913 - one per flag
     A file of another tool is made a run folder first; docs/foreign_files.md says which files are understood.
     """
     flags: dict[str, Any] = {
-        "--kind": kind,
-        "--coordinates": coordinates,
-        "--gt-coordinates": gt_coordinates,
-        "--image-size": image_size,
-        "--image-dir": image_dir,
-        "--resize-limits": resize_limits,
-        "--out": out,
+        "coordinates": coordinates,
+        "gt_coordinates": gt_coordinates,
+        "image_size": image_size,
+        "image_dir": image_dir,
+        "resize_limits": resize_limits,
     }
-    if not any(_is_file(path) for path in runs):
-        _score_folders(runs, [name for name, value in flags.items() if value is not None])
+    # A name that looks like a file's is meant as one, whether it is there or not.
+    if not any(path.is_file() or (path.suffix in {".json", ".jsonl"} and not path.is_dir()) for path in runs):
+        _score_folders(runs, {"kind": kind, **flags, "out": out})
         return
     if len(runs) > 1 or kind is None or out is None:
         raise RecipeError(
             f"{runs[0]} is a file: score one at a time and say what is in it, "
             "with --kind, --coordinates (for places) and --out FOLDER."
         )
-    flags |= {"--prediction-field": prediction_field, "--gt-field": gt_field, "--gt-box": gt_box}
-    _score_file(runs[0], kind, out, flags)
-
-
-def _score_file(file: Path, kind: str, out: Path, flags: Mapping[str, Any]) -> None:
-    """Makes a run folder of a file of predictions, by what the flags of `score` say of it, and scores that."""
-    from robointervlm.cli.answer_files import declared
     from robointervlm.evaluate.interop.answer_files import import_predictions
 
-    said = declared(
-        kind,
-        coordinates=flags["--coordinates"],
-        gt_coordinates=flags["--gt-coordinates"],
-        image_size=flags["--image-size"],
-        image_dir=flags["--image-dir"],
-        resize_limits=flags["--resize-limits"],
-        fields=(flags["--prediction-field"], flags["--gt-field"], flags["--gt-box"]),
-    )
-    import_predictions(file, out, said)
+    import_predictions(runs[0], out, declared(kind, **flags, fields=(prediction_field, gt_field, gt_box)))
     _finish(out)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a path is meant as a file of predictions rather than as a run folder."""
-    return path.is_file() or (path.suffix in {".json", ".jsonl"} and not path.is_dir())
-
-
-def _score_folders(folders: list[Path], flags: list[str]) -> None:
-    if flags:
-        raise RecipeError(f"{', '.join(flags)} is for one file of predictions; {folders[0]} is not one.")
+def _score_folders(folders: list[Path], flags: Mapping[str, object]) -> None:
+    if given := [f"--{name.replace('_', '-')}" for name, value in flags.items() if value is not None]:
+        raise RecipeError(f"{', '.join(given)} is for one file of predictions; {folders[0]} is not one.")
     for folder in folders:
         if is_sharded(folder):
             merge_shards(folder)
         use_recorded_plugins(folder)
         _finish(folder)
-
-
-def report(  # noqa: PLR0913 - one per flag
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that were scored.")],
-    *,
-    examples: Annotated[int, typer.Option(min=0, help="Number of worst, best and random samples per task.")] = 6,
-    table: Annotated[
-        TableName | None,
-        typer.Option(help="Print the paper's table with these runs in it: 3 is manipulation, 2 is third-party."),
-    ] = None,
-    layout: Annotated[Format, typer.Option("--format", help="The format of that table.")] = "md",
-    out: Annotated[Path | None, typer.Option(help="Write that table into this file instead.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also take runs whose questions or protocol differ.")] = False,
-) -> None:
-    """Write report.md, report.html and the logs of scored runs; with --table, the benchmark table instead.
-
-    report.html is one file with the pictures in it; open it in a browser, or send it to somebody.
-
-    For example:
-
-      robointer report runs/eval --examples 12
-
-      robointer report runs/ours runs/base --table paper --format html --out table.html
-    """
-    if table is not None:
-        _benchmark_table(_named_runs(runs), table, layout, out, force=force)
-        return
-    if out is not None or force or layout != "md":
-        raise RecipeError("--format, --out and --force are about the benchmark table: add --table paper.")
-    for folder in runs:
-        use_recorded_plugins(folder)
-        typer.echo(write_report(folder, examples=examples).summary)
-        typer.echo(f"{folder / 'report.html'} shows the pictures.")
-
-
-def _benchmark_table(runs: list[NamedRun], table: TableName, layout: Format, out: Path | None, *, force: bool) -> None:
-    text = written(benchmark_tables(runs, table, force=force), layout)
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        write_atomically(out, text)
-        typer.echo(f"{out}")
-
-
-def _named_runs(folders: list[Path]) -> list[NamedRun]:
-    """The runs under their models' names, with the folder where two models share one."""
-    for folder in folders:
-        use_recorded_plugins(folder)
-    found = [read_scored(folder) for folder in folders]
-    names = [run.model_name for run in found]
-    return [
-        NamedRun(f"{run.model_name} ({folder})" if names.count(run.model_name) > 1 else run.model_name, run)
-        for folder, run in zip(folders, found, strict=True)
-    ]
-
-
-def _check_failures(outcome: Outcome, allowed: float) -> None:
-    """Raises `TooManyFailuresError` where more questions failed than the user allowed."""
-    if outcome.error_rate <= allowed:
-        return
-    failed = ", ".join(f"{count} {status}" for status, count in outcome.counts.items() if status not in ANSWERED)
-    raise TooManyFailuresError(
-        f"{outcome.error_rate:.1%} of {outcome.requested} questions failed ({failed}), more than "
-        f"max_error_rate={allowed:g}. The report counts them, {outcome.folder}/log.txt says why; "
-        "the same command asks only those again."
-    )
 
 
 def _finish(folder: Path) -> None:
@@ -300,34 +250,57 @@ def _finish(folder: Path) -> None:
     typer.echo(f"{folder / 'report.html'} shows the pictures.")
 
 
-def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
-    """The recipe file, if there is one, and the overrides."""
-    files = [text for text in settings if "=" not in text]
-    if len(files) > 1:
-        raise RecipeError(f"one recipe is expected, got {', '.join(files)}. Overrides look like section.key=value.")
-    return (Path(files[0]) if files else None), [text for text in settings if "=" in text]
+def declared(  # noqa: PLR0913 - one per flag
+    kind: str,
+    *,
+    coordinates: str | None = None,
+    gt_coordinates: str | None = None,
+    image_size: str | None = None,
+    image_dir: Path | None = None,
+    resize_limits: str | None = None,
+    fields: tuple[str, str, str | None] = ("", "", None),
+) -> answer_files.Declared:
+    """What the flags say of a file of predictions, for `score` and `data coordinates`.
+
+    `fields` are those of the prediction and the reference, and xywh or xyxy. Raises `RecipeError` for a flag that means
+    nothing.
+    """
+    from robointervlm.evaluate.interop import answer_files, answer_records
+
+    if image_dir is not None and not image_dir.is_dir():
+        raise DataError(f"--image-dir {image_dir} is no folder.")
+    return answer_files.Declared(
+        kind=kind,
+        coordinates=None if coordinates is None else CoordinateFormat.named(coordinates),
+        reference_coordinates=None if gt_coordinates is None else CoordinateFormat.named(gt_coordinates),
+        image_size=_image_size(image_size),
+        image_dir=image_dir,
+        resize_limits=_limits(resize_limits),
+        names=answer_records.FieldNames(fields[0], fields[1], _box(fields[2])),
+    )
 
 
-def data_overrides(data: str | None) -> list[str]:
-    """`--data` is a file if there is one of that name, catalogued datasets otherwise."""
-    if data is None:
-        return []
-    if _names_a_file(data) or data.endswith((".json", ".jsonl")):
-        return [f"data.file={json.dumps(data)}", "data.mixture=[]"]
-    return [f"data.mixture={json.dumps(data.split(','))}", "data.file=null"]
+def _image_size(text: str | None) -> ImageSize | Literal["published"] | None:
+    if text is None:
+        return None
+    if text == "published":
+        return "published"
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise RecipeError(f"--image-size {text} is not a size; write it as 640x480, or published.")
+    return ImageSize(int(width), int(height))
 
 
-def _names_a_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:
-        return False  # many catalogued names are longer than any file's
+def _limits(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return MIN_PIXELS, MAX_PIXELS
+    least, _, most = text.partition(",")
+    if not (least.isdecimal() and most.isdecimal() and 0 < int(least) <= int(most)):
+        raise RecipeError(f"--resize-limits {text} is not two numbers of pixels; write them as 3136,1003520.")
+    return int(least), int(most)
 
 
-def as_overrides(options: Mapping[str, object]) -> list[str]:
-    # JSON is YAML: quoting keeps a path with a colon, or a folder called 2024, a text.
-    return [
-        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
-        for key, value in options.items()
-        if value is not None
-    ]
+def _box(text: str | None) -> answer_records.BoxMeaning | None:
+    if text not in (None, "xywh", "xyxy"):
+        raise RecipeError(f"--gt-box {text} is not known; xywh or xyxy is.")
+    return cast("answer_records.BoxMeaning | None", text)

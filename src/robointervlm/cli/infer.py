@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robointervlm.cli import options
 from robointervlm.core.answer import Unparsed
 from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Decoding
@@ -24,15 +25,15 @@ def infer(  # noqa: PLR0913 - one per flag
         list[Path] | None,
         typer.Option(metavar="FILE…", help="One or more images, in order; …/EPISODE#N is a frame of LMDB."),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Model family; detected from config.json if not given.")] = None,
+    family: options.Family = None,
     task: Annotated[
         str | None, typer.Option(help="Parse the answer as this task's, in pixels; without --prompt, ask its question.")
     ] = None,
     overlay: Annotated[
         Path | None, typer.Option("--overlay", "--out", help="Draw the answer over the first image, into this PNG.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens to generate.")] = 512,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Keys of the model section: device=cpu.")] = None,
+    max_new_tokens: options.MaxNewTokens = 512,
+    setting: options.ModelSettings = None,
 ) -> None:
     """Ask a model about your own pictures: one question, or without --prompt and --task one after another.
 
@@ -47,12 +48,17 @@ def infer(  # noqa: PLR0913 - one per flag
     from robointervlm.evaluate.infer import ask_once
 
     pictures = [*(images or []), *(more_images or [])]
-    section = model_section(model, family, setting)
+    section = options.model_section(model, family, setting)
     if prompt is None and task is None:
         _talk(section, pictures, Decoding(max_new_tokens), overlay)
         return
-    question = prompt if prompt is not None else _own_question(task, pictures)
-    said = ask_once(section, question, pictures, task=task, decoding=Decoding(max_new_tokens))
+    if prompt is None:
+        from robointervlm.app.ask import complete_question
+
+        if not pictures:
+            raise RecipeError(f"the question of '{task}' is about a picture; give one with --images.")
+        prompt = complete_question(str(task))
+    said = ask_once(section, prompt, pictures, task=task, decoding=Decoding(max_new_tokens))
     typer.echo(said.text)
     if said.answer is not None:
         if isinstance(said.answer, Unparsed):
@@ -62,22 +68,6 @@ def infer(  # noqa: PLR0913 - one per flag
     if overlay is not None:
         save_overlay(overlay, said.picture, said.answer)
         typer.echo(f"{overlay}")
-
-
-def model_section(model: str, family: str | None, settings: list[str] | None) -> dict[str, object]:
-    """The `model` section of a recipe that these flags describe."""
-    from robointervlm.runs.settings import override_values
-
-    section = {"path": model, "family": family, **override_values(settings or [])}
-    return {key: value for key, value in section.items() if value is not None}
-
-
-def _own_question(task: str | None, pictures: list[Path]) -> str:
-    from robointervlm.app.own_question import complete_question
-
-    if not pictures:
-        raise RecipeError(f"the question of '{task}' is about a picture; give one with --images.")
-    return complete_question(str(task))
 
 
 def _talk(section: dict[str, object], pictures: list[Path], decoding: Decoding, overlay: Path | None) -> None:

@@ -29,21 +29,21 @@ _COMMANDS = {
     "demo": _Command("demo", "demo", "Watch a small model learn: simulate, train, predict, score, look. Start here."),
     "data": _Command("data.commands", "app", "List, check, build and convert datasets."),
     "train": _Command("train", "train", "Fine-tune a model from a recipe."),
-    "launch": _Command("slurm", "app", "Write the batch file of a training run for a Slurm cluster."),
-    "tiny": _Command("train", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
-    "convert": _Command("convert", "app", "Make a model with experts from a dense one."),
-    "export": _Command("export", "app", "Write our tasks as other evaluation tools run them: lmms-eval."),
-    "leaderboards": _Command("leaderboards", "app", "Public benchmarks (POPE, OCRBench …), run by VLMEvalKit."),
-    "doctor": _Command("doctor", "app", "Show that packing is exact on your own model and data."),
+    "launch": _Command("slurm", "launch", "Write the batch file of a training run for a Slurm cluster."),
+    "tiny": _Command("checkpoints", "tiny", "Make a small random Qwen2.5-VL, for dry runs and tests."),
+    "convert": _Command("checkpoints", "convert", "Make a model with experts from a dense one."),
+    "export": _Command("other_tools", "export", "Write our tasks as other evaluation tools run them: lmms-eval."),
+    "leaderboards": _Command("other_tools", "leaderboards", "Public benchmarks (POPE, OCRBench …), run by VLMEvalKit."),
+    "doctor": _Command("checkpoints", "doctor", "Show that packing is exact on your own model and data."),
     "predict": _Command("evaluate", "predict", "Ask a model every question of a dataset; goes on after any kill."),
     "score": _Command("evaluate", "score", "Score recorded answers again, without the model."),
-    "report": _Command("evaluate", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
+    "report": _Command("report", "report", "Write the report of a run: Markdown, HTML with pictures, log."),
     "compare": _Command(
         "compare", "compare", "Tell whether one scored run is better than another, and how sure it is."
     ),
     "serve": _Command("serve", "serve", "Put a checkpoint behind an OpenAI-compatible endpoint."),
     "infer": _Command("infer", "infer", "Ask a model about your own pictures: one question, or one after another."),
-    "app": _Command("app", "app", "Try a model and browse samples and predictions in the browser."),
+    "app": _Command("serve", "app", "Try a model and browse samples and predictions in the browser."),
 }
 
 # Which modules an extra of pyproject.toml brings; the first that brings a module is named. "" is every installation.
@@ -64,7 +64,22 @@ _BROUGHT = {
 class _LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return (name, _loaded(name), rest) if name in _COMMANDS else (name, command, rest)
+        if name not in _COMMANDS:
+            return name, command, rest
+        module, attribute, _ = _COMMANDS[name]
+        target = getattr(importlib.import_module(f"robointervlm.cli.{module}"), attribute)
+        if not isinstance(target, typer.Typer):
+            function = target
+            target = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            target.command(
+                name,
+                context_settings={"help_option_names": ["-h", "--help"]},
+                no_args_is_help=name not in {"demo", "app"},
+            )(function)
+        loaded = typer.main.get_command(target)
+        loaded.name = name
+        _take_plugins(loaded)
+        return name, loaded, rest
 
 
 app = typer.Typer(
@@ -122,22 +137,6 @@ for _name, _command in _COMMANDS.items():
     app.command(_name, help=_command.summary)(_no_op)
 
 
-def _loaded(name: str) -> Any:
-    """The real command of this name."""
-    command = _COMMANDS[name]
-    target = getattr(importlib.import_module(f"robointervlm.cli.{command.module}"), command.attribute)
-    if not isinstance(target, typer.Typer):
-        function = target
-        target = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        target.command(
-            name, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=name not in {"demo", "app"}
-        )(function)
-    loaded = typer.main.get_command(target)
-    loaded.name = name
-    _take_plugins(loaded)
-    return loaded
-
-
 def _take_plugins(command: Any) -> None:
     """Gives a command and its sub-commands the option `--plugin`, which is understood in front of them, too."""
     for each in getattr(command, "commands", {}).values():
@@ -185,7 +184,11 @@ def explained(error: Exception) -> int:  # noqa: PLR0911 - one per kind
             return _said(f"out of memory: {error}. Use a smaller batch_size.", ExitCode.EXHAUSTED)
         case _ if hasattr(error, "format_message"):
             return _usage(error)
-    return _bug(error)
+    with tempfile.NamedTemporaryFile("w", prefix="robointer-bug-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    sys.stderr.write(f"error: {summary}. This is a bug; the traceback is in {file.name} (--debug shows it).\n")
+    return 1
 
 
 def _to_install(missing: str, module: str) -> str:
@@ -210,11 +213,3 @@ def _usage(error: Any) -> int:
 def _said(message: str, code: ExitCode, *, label: str = "error") -> int:
     sys.stderr.write(f"{label}: {' '.join(message.split())}\n")
     return code
-
-
-def _bug(error: Exception) -> int:
-    with tempfile.NamedTemporaryFile("w", prefix="robointer-bug-", suffix=".log", delete=False) as file:
-        file.write("".join(traceback.format_exception(error)))
-    summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    sys.stderr.write(f"error: {summary}. This is a bug; the traceback is in {file.name} (--debug shows it).\n")
-    return 1

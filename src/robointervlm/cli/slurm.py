@@ -1,4 +1,4 @@
-"""`robointer launch slurm`: the batch file of a training run on a Slurm cluster."""
+"""Batch files for a Slurm cluster: `robointer launch slurm` for a training run, and those of `data build`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from robointervlm.cli.train import recipe_and_overrides
+from robointervlm.cli.train import read_recipe, recipe_and_overrides
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.files import write_atomically, writing_to
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+launch = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
 # Where data and models lie. Nothing else is written down: what is secret comes with the environment of sbatch.
 _VARIABLES = (
@@ -45,12 +46,12 @@ class Job:
     mounts: str | None = None
 
 
-@app.callback()
+@launch.callback()
 def launching() -> None:
     """Run a training on a cluster. On one machine, `robointer train --gpus N` needs none of this."""
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@launch.command(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 def slurm(  # noqa: PLR0913 - one per flag
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe, or sft.sh.")] = None,
     overrides: Annotated[
@@ -97,10 +98,7 @@ def slurm(  # noqa: PLR0913 - one per flag
 
 def _training(recipe: Path | None, settings: list[str], gpus: int, *, in_container: bool) -> tuple[Path, list[str]]:
     """The run's folder and the command that trains there; the recipe is checked now, not in the queue."""
-    from robointervlm.runs.settings import load_recipe, with_plugins
-    from robointervlm.train.recipe import TrainRecipe
-
-    loaded = with_plugins(load_recipe(TrainRecipe, recipe, settings))
+    loaded = read_recipe(recipe, settings)
     program = ["robointer"] if in_container else [sys.executable, "-m", "robointervlm.cli"]
     given = [str(recipe)] if recipe is not None else []
     return loaded.run.dir.absolute(), [*program, "train", *given, *settings, "--gpus", str(gpus)]
@@ -120,7 +118,7 @@ def _script(script: Path, settings: list[str], gpus: int) -> tuple[Path, list[st
     return folder, ["env", *variables, "bash", str(script.absolute()), task, str(gpus)]
 
 
-def batch_file(job: Job, command: list[str], *, environment: os._Environ[str] | dict[str, str], folder: Path) -> str:
+def batch_file(job: Job, command: list[str], *, environment: Mapping[str, str], folder: Path) -> str:
     """The text of the batch file: run in `folder`, with the variables that say where data and models lie."""
     step = ["srun", f"--nodes={job.nodes}", f"--ntasks={job.nodes}", "--ntasks-per-node=1"]
     if job.gpus:
@@ -129,23 +127,13 @@ def batch_file(job: Job, command: list[str], *, environment: os._Environ[str] | 
         step += [f"--container-image={job.container}", f"--container-workdir={folder}"]
     if job.mounts:
         step.append(f"--container-mounts={job.mounts}")
-    kept = {name: environment[name] for name in _VARIABLES if environment.get(name)}
     exports = [
         f"export {name}={shlex.quote(str(Path(value).absolute()) if name in _PATHS else value)}"
-        for name, value in kept.items()
+        for name in _VARIABLES
+        if (value := environment.get(name))
     ]
-    return _TEMPLATE.format(
-        directives="\n".join(f"#SBATCH {directive}" for directive in _directives(job)),
-        exports="\n".join(["export PYTHONUNBUFFERED=1", *exports]),
-        folder=shlex.quote(str(folder)),
-        # The machines wait for each other at the end: none may be ended because another is done already.
-        command=" \\\n    ".join(shlex.quote(word) for word in [*step, "--wait=0", *command]),
-    )
-
-
-def _directives(job: Job) -> list[str]:
     logs = str(job.logs).replace("%", "%%")
-    values = {
+    directives = {
         "job-name": job.name,
         "partition": job.partition,
         "account": job.account,
@@ -158,7 +146,22 @@ def _directives(job: Job) -> list[str]:
         "open-mode": "append",
         "signal": "B:TERM@120",
     }
-    return [*(f"--{name}={_quoted(value)}" for name, value in values.items() if value is not None), "--requeue"]
+    # The machines wait for each other at the end: none may be ended because another is done already.
+    words = " \\\n    ".join(shlex.quote(word) for word in [*step, "--wait=0", *command])
+    exports.insert(0, "export PYTHONUNBUFFERED=1")
+    return batch_text(directives, _ABOUT, f"\n{words} &\n{_UNTIL_SAVED}", folder=folder, exports=exports)
+
+
+def batch_text(
+    directives: Mapping[str, object], about: str, script: str, *, folder: Path, exports: Sequence[str] = ()
+) -> str:
+    """A batch file that runs a script in `folder`, and is queued again where a machine is lost.
+
+    A directive that is None is left out. Raises `RecipeError` for a value that cannot stand in such a file.
+    """
+    asked = [f"#SBATCH --{name}={_quoted(value)}" for name, value in directives.items() if value is not None]
+    head = ["#!/usr/bin/env bash", *asked, "#SBATCH --requeue", about, "set -euo pipefail", *exports]
+    return "\n".join([*head, f"cd -- {shlex.quote(str(folder))}", script])
 
 
 def _quoted(value: object) -> str:
@@ -170,31 +173,24 @@ def _quoted(value: object) -> str:
     return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_TEMPLATE = r"""#!/usr/bin/env bash
-{directives}
-# Written by `robointer launch slurm`. One task per machine, which starts a process per GPU there.
-set -euo pipefail
-{exports}
-cd -- {folder}
-
-{command} &
-step=$!
+_ABOUT = "# Written by `robointer launch slurm`. One task per machine, which starts a process per GPU there."
+_UNTIL_SAVED = r"""step=$!
 
 # Two minutes before the time limit, or when the job is preempted, the training is told to save. The signal also ends
 # `wait`, which then waits again.
-trap 'signalled=1; kill -TERM "${{step}}" 2>/dev/null || true' TERM INT
+trap 'signalled=1; kill -TERM "${step}" 2>/dev/null || true' TERM INT
 signalled=1 code=0
-while [ -n "${{signalled}}" ]; do
+while [ -n "${signalled}" ]; do
     signalled="" code=0
-    wait "${{step}}" || code=$?
+    wait "${step}" || code=$?
 done
 
 # 75: stopped and saved. The same job goes on from there, unless somebody has cancelled it.
-if [ "${{code}}" -eq 75 ]; then
-    case "$(scontrol show job --oneliner "${{SLURM_JOB_ID}}" || true)" in
+if [ "${code}" -eq 75 ]; then
+    case "$(scontrol show job --oneliner "${SLURM_JOB_ID}" || true)" in
         *JobState=CANCELLED*) ;;
-        *) scontrol requeue "${{SLURM_JOB_ID}}" ;;
+        *) scontrol requeue "${SLURM_JOB_ID}" ;;
     esac
 fi
-exit "${{code}}"
+exit "${code}"
 """

@@ -1,4 +1,4 @@
-"""`robointer train` and `tiny`."""
+"""`robointer train`: in this process, in one per GPU of this machine, or on several machines."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ if TYPE_CHECKING:
     from robointervlm.train.recipe import TrainRecipe
 
 
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="section.key=value, such as optim.language_lr=1e-5.", metavar="[KEY=VALUE]…"),
+]
+_Gpus = Annotated[int | None, typer.Option(help="Number of GPUs, one process each; 0 trains on the CPU.", min=0)]
+_Processes = Annotated[int | None, typer.Option(help="Number of CPU processes; only without GPUs.", min=1)]
+_Nodes = Annotated[int | None, typer.Option(help="Number of machines (nodes); run the same command on each.", min=1)]
+_NodeRank = Annotated[int | None, typer.Option(help="The rank of this machine, from 0.", min=0)]
+_Master = Annotated[str | None, typer.Option(help="HOST:PORT of node 0, the rendezvous.", metavar="HOST:PORT")]
+_Plan = Annotated[
+    bool, typer.Option("--plan", help="Dry run: print what would be trained, and the memory and time it takes.")
+]
+_Tflops = Annotated[
+    float | None, typer.Option(help="--plan: throughput of one GPU in TFLOP/s, to estimate the time.", min=1e-6)
+]
+_Measure = Annotated[
+    bool, typer.Option("--measure", help="--plan: time one step on this machine, to estimate the time.")
+]
+
+
 def train(  # noqa: PLR0913 - one per flag
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe, such as recipes/train/sft.yaml.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="section.key=value, such as optim.language_lr=1e-5.", metavar="[KEY=VALUE]…"),
-    ] = None,
+    overrides: _Overrides = None,
     *,
-    gpus: Annotated[
-        int | None, typer.Option(help="Number of GPUs, one process each; 0 trains on the CPU.", min=0)
-    ] = None,
-    processes: Annotated[int | None, typer.Option(help="Number of CPU processes; only without GPUs.", min=1)] = None,
-    nodes: Annotated[
-        int | None, typer.Option(help="Number of machines (nodes); run the same command on each.", min=1)
-    ] = None,
-    node_rank: Annotated[int | None, typer.Option(help="The rank of this machine, from 0.", min=0)] = None,
-    master: Annotated[
-        str | None, typer.Option(help="HOST:PORT of node 0, the rendezvous.", metavar="HOST:PORT")
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Dry run: print what would be trained, and the memory and time it takes.")
-    ] = False,
-    tflops: Annotated[
-        float | None, typer.Option(help="--plan: throughput of one GPU in TFLOP/s, to estimate the time.", min=1e-6)
-    ] = None,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="--plan: time one step on this machine, to estimate the time.")
-    ] = False,
+    gpus: _Gpus = None,
+    processes: _Processes = None,
+    nodes: _Nodes = None,
+    node_rank: _NodeRank = None,
+    master: _Master = None,
+    plan: _Plan = False,
+    tflops: _Tflops = None,
+    measure: _Measure = False,
 ) -> int:
     """Fine-tune a model from a recipe.
 
@@ -57,15 +62,12 @@ def train(  # noqa: PLR0913 - one per flag
 
       robointer train model.path=runs/tiny mixture=sim_gripper_det_train run.dir=runs/try optim.language_lr=3e-3
     """
-    from robointervlm.runs.settings import load_recipe, with_plugins
-    from robointervlm.train.recipe import TrainRecipe
-
     recipe, settings = recipe_and_overrides(recipe, overrides)
     if gpus == 0:
         settings.append("model.device=cpu")
     if gpus and processes is not None:
         raise RecipeError(f"--gpus {gpus} and --processes {processes}: a process per GPU is started; drop --processes.")
-    loaded = with_plugins(load_recipe(TrainRecipe, recipe, settings))
+    loaded = read_recipe(recipe, settings)
     here = place(os.environ, Asked(gpus or processes, nodes, node_rank, master))
     wanted = gpus or processes or 1
     if plan:
@@ -80,7 +82,10 @@ def train(  # noqa: PLR0913 - one per flag
         return _one_process(loaded)
     _say_if_alone_in_slurm(nodes)
     if gpus:
-        _refuse_missing_gpus(gpus)
+        from robointervlm.train.devices import gpus_present
+
+        if (seen := gpus_present()) < gpus:
+            raise RecipeError(f"--gpus {gpus}, but torch sees {seen} here; --gpus 0 --processes N trains on the CPU.")
     if wanted == 1 and here is None:
         return _one_process(loaded)
     arguments = [str(recipe)] if recipe is not None else []
@@ -94,11 +99,12 @@ def recipe_and_overrides(recipe: Path | None, overrides: list[str] | None) -> tu
     return recipe, [*(overrides or [])]
 
 
-def _refuse_missing_gpus(wanted: int) -> None:
-    from robointervlm.train.devices import gpus_present
+def read_recipe(recipe: Path | None, overrides: list[str]) -> TrainRecipe:
+    """The checked recipe of a file and its overrides, its plugins loaded. Raises `RecipeError`."""
+    from robointervlm.runs.settings import load_recipe, with_plugins
+    from robointervlm.train.recipe import TrainRecipe
 
-    if (present := gpus_present()) < wanted:
-        raise RecipeError(f"--gpus {wanted}, but torch sees {present} here; --gpus 0 --processes N trains on the CPU.")
+    return with_plugins(load_recipe(TrainRecipe, recipe, overrides))
 
 
 def _one_process(recipe: TrainRecipe) -> int:
@@ -116,29 +122,3 @@ def _say_if_alone_in_slurm(nodes: int | None) -> None:
         sys.stderr.write(
             f"This Slurm job has {count} machines, and only this one is used: start the command by srun.\n"
         )
-
-
-def tiny(
-    folder: Annotated[Path, typer.Argument(help="Where the checkpoint is written.")],
-    texts: Annotated[
-        list[str] | None, typer.Option("--texts-from", help="Datasets whose texts the tokenizer is trained on.")
-    ] = None,
-    *,
-    root: Annotated[Path | None, typer.Option(help="Data root; $ROBOINTER_DATA by default.")] = None,
-    catalog: Annotated[list[Path] | None, typer.Option(help="A catalog of your own; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
-) -> None:
-    """Make a small random Qwen2.5-VL with a small tokenizer: a stand-in for the real one, for dry runs and tests.
-
-    Example: robointer tiny runs/tiny --texts-from sim_gripper_det_train
-    """
-    from robointervlm.data.mixture import Mixture
-    from robointervlm.data.spec import Catalog
-    from robointervlm.models.tiny import TinySize, tiny_model
-    from robointervlm.train.data.labels import sample_texts
-
-    mixture = Mixture(texts, root=root, catalog=Catalog(*(catalog or ()))) if texts else None
-    model = tiny_model(sample_texts(mixture), TinySize(), seed=seed)
-    model.save(folder)
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
-    typer.echo(f"{folder}: {parameters:,} random parameters, {len(model.encoder.chat.tokenizer)} tokens")

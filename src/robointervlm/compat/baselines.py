@@ -12,15 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from robointervlm.compat import scripts
 from robointervlm.compat.results import Evaluation
-from robointervlm.compat.scripts import (
-    Parser,
-    add_output_flags,
-    asking_settings,
-    evaluated,
-    existing_file,
-    manipulation_task,
-)
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.locate import model_name
 
@@ -77,35 +70,51 @@ def evaluate_baseline(arguments: Sequence[str], folder: Path, *, name: str) -> i
     """Evaluates as the documented script of this baseline does; `folder` is where it lies. Returns the exit code."""
     baseline = BASELINES[name]
     flags = _parser(name, baseline).parsed(arguments)
-    model = _api_model(flags) if name == "api" else _checkpoint(flags)
-    task = manipulation_task(flags.type, flags.json_path)
+    if name == "api":
+        path, model, decisive = flags.model, _api_model(flags), [f"model.coordinates={flags.model_coordinates}"]
+    else:
+        path, decisive = flags.model_path, []
+        model = ["--model", path, "--batch-size", str(flags.batch_size), f"model.device={flags.device}"]
+    if name == "robobrain":
+        decisive = [f"model.thinking={json.dumps(flags.enable_thinking)}"]
+    task = scripts.manipulation_task(flags.type, flags.json_path)
     asked = flags.question_type or "default"
-    path = flags.model if name == "api" else flags.model_path
-    decisive = [f"model.thinking={json.dumps(flags.enable_thinking)}"] if name == "robobrain" else []
-    decisive += [f"model.coordinates={flags.model_coordinates}"] if name == "api" else []
     evaluation = Evaluation(
         model=path,
         model_name=flags.model_name or model_name(path),
-        file=existing_file(flags.json_path, "--json_path"),
+        file=scripts.existing_file(flags.json_path, "--json_path"),
         task=task,
         kind=flags.type or task,
         style=asked,
-        settings=[*asking_settings(flags, baseline.styles.get(asked, asked), baseline.family), *decisive],
+        settings=[*scripts.asking_settings(flags, baseline.styles.get(asked, asked), baseline.family), *decisive],
     )
-    return evaluated(evaluation, flags, model, folder)
+    return scripts.evaluated(evaluation, flags, model, folder)
 
 
-def _parser(name: str, baseline: Baseline) -> Parser:
-    parser = Parser(f"evaluation_intermediate_baseline_{name}.py", "Ask a baseline model, score its answers, report.")
+def _parser(name: str, baseline: Baseline) -> scripts.Parser:
+    parser = scripts.Parser(
+        f"evaluation_intermediate_baseline_{name}.py", "Ask a baseline model, score its answers, report."
+    )
     parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
     parser.add_argument("--image_dir", default="", help="where picture paths start; the questions' folder if empty")
     parser.add_argument("--type", default="", help="what is asked; from the file's name if empty")
     parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p")
     parser.add_argument("--max_new_tokens", type=int, default=baseline.max_new_tokens)
     parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
-    add_output_flags(parser)
+    scripts.add_output_flags(parser)
     if name == "api":
-        _add_api_flags(parser, baseline)
+        known = f"{', '.join(API_MODELS)}, or the endpoint's own name"
+        parser.add_argument("--model", default="gpt4o-mini", help=known)
+        parser.add_argument("--base_url", default="", help="the address up to /v1; several are separated by commas")
+        parser.add_argument("--api_key", default=None, help=argparse.SUPPRESS)
+        parser.add_argument("--api_key_env", default="", help=_KEY_HELP)
+        parser.add_argument("--api_key_file", default="", help="a file with the key, instead")
+        parser.add_argument("--image_root", default="", help=argparse.SUPPRESS)
+        parser.add_argument(
+            "--batch_size", type=int, default=baseline.batch_size, help="how many requests are in flight"
+        )
+        answers = "what it answers in: resized, per_mille, unit"
+        parser.add_argument("--model_coordinates", default="resized", help=answers)
     else:
         parser.add_argument("--model_path", required=True, help="a checkpoint folder, or a model id")
         parser.add_argument("--batch_size", type=int, default=baseline.batch_size)
@@ -113,24 +122,6 @@ def _parser(name: str, baseline: Baseline) -> Parser:
     if name == "robobrain":
         parser.add_argument("--enable_thinking", action="store_true", help="let it think before it answers")
     return parser
-
-
-def _add_api_flags(parser: Parser, baseline: Baseline) -> None:
-    parser.add_argument("--model", default="gpt4o-mini", help=f"{', '.join(API_MODELS)}, or the endpoint's own name")
-    parser.add_argument("--base_url", default="", help="the address up to /v1; several are separated by commas")
-    parser.add_argument("--api_key", default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--api_key_env", default="", help=_KEY_HELP)
-    parser.add_argument("--api_key_file", default="", help="a file with the key, instead")
-    parser.add_argument("--image_root", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--batch_size", type=int, default=baseline.batch_size, help="how many requests are in flight")
-    parser.add_argument("--model_coordinates", default="resized", help="what it answers in: resized, per_mille, unit")
-
-
-def _checkpoint(flags: argparse.Namespace) -> list[str]:
-    return [
-        *("--model", flags.model_path, "--batch-size", str(flags.batch_size)),
-        f"model.device={flags.device}",
-    ]
 
 
 def _api_model(flags: argparse.Namespace) -> list[str]:

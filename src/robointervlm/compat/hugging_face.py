@@ -73,12 +73,9 @@ WITHOUT_EFFECT = {
 def refuse_other_values(name: str, text: str) -> None:
     """Raise `RecipeError` if a flag that is fixed here asks for something else."""
     value, instead = FIXED[name]
-    if not _same(text, value):
-        raise RecipeError(f"--{name} {text}: only {value or 'an empty text'} is possible here: {instead}.")
-
-
-def _same(text: str, value: str) -> bool:
     try:
-        return float(text) == float(value)
+        same = float(text) == float(value)
     except ValueError:
-        return text.strip().lower() == value.lower()
+        same = text.strip().lower() == value.lower()
+    if not same:
+        raise RecipeError(f"--{name} {text}: only {value or 'an empty text'} is possible here: {instead}.")

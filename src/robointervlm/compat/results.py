@@ -94,13 +94,12 @@ def publish(evaluation: Evaluation, out: Path, code: int, *, results: Path, logs
     """
     if code not in (ExitCode.COMPLETE, ExitCode.TOO_MANY_FAILURES):
         return
-    from robointervlm.report.scored import read_scored
-    from robointervlm.report.write import log_text
+    from robointervlm.report import scored, write
 
-    run = read_scored(out)
+    run = scored.read_scored(out)
     about = {"model path": evaluation.model, "questions": str(evaluation.file), "results": str(out)}
     name = in_file_name(evaluation.model_name)
-    text = log_text(run, run.report["tasks"], about)
+    text = write.log_text(run, run.report["tasks"], about)
     own, documented = f"{name}_{evaluation.label}.log", f"{name}_{in_file_name(evaluation.kind)}.log"
     for path in (logs / own, logs / documented):
         write_atomically(path, text)
@@ -118,15 +117,14 @@ def details_text(run_folder: Path) -> str:
     `processed_size` is what `resized` numbers of the model are in; it is left out where the annotation's own numbers
     are `resized`, whose size may be another.
     """
-    from robointervlm.evaluate.recipe import EvaluationRecipe
-    from robointervlm.evaluate.records import RECORDS
+    from robointervlm.evaluate import recipe, records
     from robointervlm.report.scored import read_scored
-    from robointervlm.runs.journal import read_journal
-    from robointervlm.runs.settings import load_recipe
+    from robointervlm.runs import journal, settings
 
-    written = load_recipe(EvaluationRecipe, run_folder / "recipe.yaml").data.coordinates
+    written = settings.load_recipe(recipe.EvaluationRecipe, run_folder / "recipe.yaml").data.coordinates
     resized = written in ("resized", "smart_resize_format")
-    records = {} if resized else {entry["key"]: entry for entry in read_journal(run_folder / RECORDS).entries}
+    kept = () if resized else journal.read_journal(run_folder / records.RECORDS).entries
+    sizes = {entry["key"]: entry.get("processed_size") for entry in kept}
     details = [
         {
             "id": sample["id"],
@@ -134,7 +132,7 @@ def details_text(run_folder: Path) -> str:
             "gt": sample["raw_answer"],
             "image_path": [path for _, path in sample["images"]],
             "image_size": sample["image_size"],
-            "processed_size": records.get(sample["key"], {}).get("processed_size"),
+            "processed_size": sizes.get(sample["key"]),
             "prompt": sample["prompt"],
         }
         for sample in read_scored(run_folder).samples

@@ -53,7 +53,13 @@ def score_planning_files(arguments: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="a file, or a folder with eval_details_*.json")
     parser.add_argument("--output_dir", type=Path, help="default: scores/ beside each file")
     flags = parser.parsed(arguments)
-    files = [one for path in flags.files for one in _planning_files(path)]
+    files: list[Path] = []
+    for path in flags.files:
+        inside = [] if path.is_file() else sorted(path.glob(f"{PREFIX}*.json"))
+        found = [file for file in inside if file.stem.removeprefix(PREFIX) not in GENERATION]
+        if not found and not path.is_file():
+            raise DataError(f"{path} is neither a file nor a folder that holds {PREFIX}*.json of planning questions.")
+        files += found or [path]
     names = Counter(file.stem.removeprefix(PREFIX) for file in files)
     codes = []
     for file in files:
@@ -64,15 +70,6 @@ def score_planning_files(arguments: Sequence[str]) -> int:
     return next((code for code in codes if code), ExitCode.COMPLETE)
 
 
-def _planning_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = sorted(file for file in path.glob(f"{PREFIX}*.json") if file.stem.removeprefix(PREFIX) not in GENERATION)
-    if not found:
-        raise DataError(f"{path} is neither a file nor a folder that holds {PREFIX}*.json of planning questions.")
-    return found
-
-
 def _scored(file: Path, kind: str, out: Path, declared: Sequence[str]) -> int:
     from robointervlm.cli.main import run
 
@@ -81,24 +78,20 @@ def _scored(file: Path, kind: str, out: Path, declared: Sequence[str]) -> int:
 
 def _show(out: Path, tasks: Sequence[str]) -> None:
     """The published "Average Score", which adds up pixels and shares; named for what it is."""
-    values = [value for task in tasks for value in _published(out / task)]
+    values: list[float] = []
+    for report in (out / task / "report.json" for task in tasks):
+        groups: list[dict[str, Any]] = (
+            json.loads(report.read_text(encoding="utf-8"))["tasks"] if report.is_file() else []
+        )
+        values += [
+            metric["paper"]["mean"]  # the paper column's number
+            for group in groups
+            for metric in group["metrics"]
+            if metric["name"] in ("IoU", "DTW", "Accuracy") and metric.get("paper")
+        ]
     if values:
         average = sum(values) / len(values)
         sys.stdout.write(
             f"Published average over {len(values)} numbers: {average:.4f} (a plain mean of IoU, DTW in pixels and "
             f"accuracy, lower DTW included: for comparison with published averages only)\n"
         )
-
-
-def _published(folder: Path) -> list[float]:
-    """The paper column's IoU, DTW or accuracy of a scored folder."""
-    report = folder / "report.json"
-    if not report.is_file():
-        return []
-    groups: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["tasks"]
-    return [
-        metric["paper"]["mean"]
-        for group in groups
-        for metric in group["metrics"]
-        if metric["name"] in ("IoU", "DTW", "Accuracy") and metric.get("paper")
-    ]

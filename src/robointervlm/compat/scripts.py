@@ -36,7 +36,23 @@ class Parser(argparse.ArgumentParser):
 
 def evaluate(arguments: Sequence[str], folder: Path, *, language: bool) -> int:
     """Evaluates as the two documented scripts do; `folder` is where they lie, and the exit code is returned."""
-    flags = _evaluation_parser(language=language).parsed(arguments)
+    script = "evaluation_intermediate_lang.py" if language else "evaluation_intermediate.py"
+    parser = Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
+    parser.add_argument(
+        "--model_path", required=True, help="a checkpoint folder, the run it was trained in, or a hub name"
+    )
+    parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
+    parser.add_argument(
+        "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
+    )
+    parser.add_argument("--type", default="qa" if language else "", help="what is asked; from the file's name if empty")
+    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p, robobrain")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--max_new_tokens", type=int, default=512)
+    parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
+    parser.add_argument("--family", default="", help="the model family, where no config.json tells")
+    add_output_flags(parser)
+    flags = parser.parsed(arguments)
     task = language_task(flags.type, flags.json_path) if language else manipulation_task(flags.type, flags.json_path)
     style = flags.question_type or "default"
     evaluation = Evaluation(
@@ -87,26 +103,6 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read pictures behind links that lead out of their folder",
     )
-
-
-def _evaluation_parser(*, language: bool) -> Parser:
-    script = "evaluation_intermediate_lang.py" if language else "evaluation_intermediate.py"
-    parser = Parser(script, "Ask a model the questions of a file, score the answers, write report and log.")
-    parser.add_argument(
-        "--model_path", required=True, help="a checkpoint folder, the run it was trained in, or a hub name"
-    )
-    parser.add_argument("--json_path", required=True, help="the questions, JSON or JSONL")
-    parser.add_argument(
-        "--image_dir", default="", help="where picture paths start; the folder of the questions if empty"
-    )
-    parser.add_argument("--type", default="qa" if language else "", help="what is asked; from the file's name if empty")
-    parser.add_argument("--question_type", default="default", help="default, qwen_grounding, refindoor, w2p, robobrain")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=512)
-    parser.add_argument("--coordinates", default="pixel", help="of the file: pixel, unit, per_mille, resized")
-    parser.add_argument("--family", default="", help="the model family, where no config.json tells")
-    add_output_flags(parser)
-    return parser
 
 
 # The types of the language script, which both scripts take.

@@ -5,12 +5,11 @@ A flag that is not known is an error that names the nearest; one that is known b
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,20 +153,19 @@ def train(arguments: Sequence[str]) -> int:
 
     given = _pairs(arguments)
     if "help" in given:
-        sys.stdout.write(_train_help())
+        lines = ["Flags of the documented training script, and the recipe settings they are:"]
+        lines += [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
+        lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
+        lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
+        lines += [f"  --{'gpus':32} processes to start, one per GPU; on the CPU where there is none"]
+        sys.stdout.write("\n".join(lines) + "\n")
         return 0
     processes = started_processes(given)
-    with _telling_who_starts():
-        return run(["train", *train_overrides(given), *processes])
-
-
-@contextlib.contextmanager
-def _telling_who_starts() -> Iterator[None]:
-    """Has the training, in this process or in those it starts, name settings as this script does, or `sft.sh`."""
+    # The training, in this process or in those it starts, names settings as this script does, or `sft.sh`.
     before = os.environ.get(STARTED_BY)
     os.environ.setdefault(STARTED_BY, TRAIN_QWEN)
     try:
-        yield
+        return run(["train", *train_overrides(given), *processes])
     finally:
         if before is None:
             os.environ.pop(STARTED_BY, None)
@@ -199,14 +197,6 @@ def started_processes(given: dict[str, str]) -> list[str]:
 def _notice(text: str) -> None:
     if is_main_process():  # under torchrun every process translates the flags
         sys.stderr.write(text + "\n")
-
-
-def _train_help() -> str:
-    lines = [f"  --{name:32} {flag.key}" for name, flag in _TRAIN_FLAGS.items()]
-    lines += [f"  --{name:32} True or False: whether the {part} learns" for name, part in _PARTS.items()]
-    lines += [f"  --{name}" for name in _TRAIN_SPECIAL if name not in _PARTS]
-    lines += [f"  --{'gpus':32} processes to start, one per GPU; on the CPU where there is none"]
-    return "Flags of the documented training script, and the recipe settings they are:\n" + "\n".join(lines) + "\n"
 
 
 def train_overrides(given: Mapping[str, str]) -> list[str]:
@@ -255,15 +245,22 @@ def _special(given: Mapping[str, str]) -> dict[str, object]:
 
 
 def _learning(given: Mapping[str, str]) -> dict[str, object]:
-    """Which parts learn, and how low-rank updates do."""
+    """Which parts learn, and how low-rank updates do: the defaults of those are QwenLM's script's."""
     asked = [name for name in _PARTS if name in given]
     tuned = [_PARTS[name] for name in asked if _yes(given[name])]
-    low_rank = _yes(given.get("lora_enable", "False"))
-    if low_rank:
+    values: dict[str, object] = {}
+    if _yes(given.get("lora_enable", "False")):
         tuned = ["lora", *(part for part in tuned if part != "language")]
+        values = {
+            "model.lora.rank": _whole(given.get("lora_r", "64")),
+            "model.lora.alpha": _whole(given.get("lora_alpha", "128")),
+            "model.lora.dropout": _number(given.get("lora_dropout", "0")),
+        }
+        if "learning_rate" in given:  # it is that of the updates
+            values["optim.lora_lr"] = _converted("learning_rate", given["learning_rate"])
     elif asked and not tuned:
         raise RecipeError(f"{', '.join(f'--{name} False' for name in asked)}: nothing would learn.")
-    return (_low_rank(given) if low_rank else {}) | ({"model.tune": tuned} if tuned else {})
+    return values | ({"model.tune": tuned} if tuned else {})
 
 
 def _packing(given: Mapping[str, str]) -> dict[str, object]:
@@ -275,18 +272,6 @@ def _packing(given: Mapping[str, str]) -> dict[str, object]:
         "--per_device_train_batch_size says."
     )
     return {"batch.pack": "samples"}
-
-
-def _low_rank(given: Mapping[str, str]) -> dict[str, object]:
-    """What `--lora_enable True` sets. The defaults are those of QwenLM's script; `--learning_rate` is the updates'."""
-    values: dict[str, object] = {
-        "model.lora.rank": _whole(given.get("lora_r", "64")),
-        "model.lora.alpha": _whole(given.get("lora_alpha", "128")),
-        "model.lora.dropout": _number(given.get("lora_dropout", "0")),
-    }
-    if "learning_rate" in given:
-        values["optim.lora_lr"] = _converted("learning_rate", given["learning_rate"])
-    return values
 
 
 def _cpu_wanted(given: Mapping[str, str]) -> bool:

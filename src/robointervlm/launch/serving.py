@@ -205,8 +205,19 @@ def environment(engine: Engine, token: str, inherited: Mapping[str, str], hub: P
 def asking(served: Served, engine: Engine, token: str) -> str:
     """The `robointer predict` that asks this server as the checkpoint would be asked in process."""
     name = served.name if served.name and engine != "transformers" else served.path
+    coordinates = _settings(served.checkpoint / "robointer.json").get("coordinates")
+    if not isinstance(coordinates, str):
+        # Qwen2.5-VL's own is known; of others it has to be said.
+        known = _settings(served.checkpoint / "config.json").get("model_type") == "qwen2_5_vl"
+        coordinates = "resized" if known else "…"
+    # With the checkpoint's pixel limits its own processor finds nothing to resize in what we send.
+    settings = _settings(served.checkpoint / "preprocessor_config.json")
+    settings = settings or _settings(served.checkpoint / "processor_config.json").get("image_processor") or {}
+    size = settings.get("size") or {}
+    limits = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
     said = [f"robointer predict --family openai_api --model {name} model.base_url={served.address}/v1"]
-    said += [f"model.coordinates={_coordinates(served.checkpoint)}", *_limits(served.checkpoint)]
+    said += [f"model.coordinates={coordinates}"]
+    said += [f"model.{key}={value}" for key, other in limits.items() if (value := settings.get(key) or other)]
     said += [f"model.key_env={TOKEN_ENV}"] if token else []
     return " ".join([*said, "--data … --out …"])
 
@@ -275,20 +286,3 @@ def _settings(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _coordinates(checkpoint: Path) -> str:
-    """What the checkpoint declares; Qwen2.5-VL's own is known; of others it has to be said."""
-    declared = _settings(checkpoint / "robointer.json").get("coordinates")
-    if isinstance(declared, str):
-        return declared
-    return "resized" if _settings(checkpoint / "config.json").get("model_type") == "qwen2_5_vl" else "…"
-
-
-def _limits(checkpoint: Path) -> list[str]:
-    """The checkpoint's pixel limits, so that its own processor finds nothing to resize in what we send."""
-    settings = _settings(checkpoint / "preprocessor_config.json")
-    settings = settings or _settings(checkpoint / "processor_config.json").get("image_processor") or {}
-    size = settings.get("size") or {}
-    said = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
-    return [f"model.{name}={value}" for name, other in said.items() if (value := settings.get(name) or other)]

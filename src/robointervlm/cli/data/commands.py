@@ -1,39 +1,25 @@
-"""`robointer data …`: which datasets there are, what is in them, what is wrong with them, and making new ones."""
+"""`robointer data …`: the group of all commands of datasets, and those that show them: `list`, `show` and `view`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
-from robointervlm.cli.data.build import build
-from robointervlm.cli.data.check import check
-from robointervlm.cli.data.coordinates import coordinates as show_coordinates
-from robointervlm.cli.data.index import index
-from robointervlm.cli.data.options import (
-    Catalogs,
-    CoordinatesOption,
-    FollowLinks,
-    ImageDir,
-    LeftOut,
-    Root,
-    TaskOption,
-    console_of,
-    named_dataset,
-)
-from robointervlm.cli.data.rewrite import rewrite
-from robointervlm.cli.data.statistics import stats
-from robointervlm.cli.data.unpack import unpack as unpack_archives
-from robointervlm.cli.data.view import view
+from robointervlm.cli import options
+from robointervlm.cli.data import build, check, coordinates, counts, make
 from robointervlm.core.coordinates import Space
-from robointervlm.core.errors import ExitCode, RecipeError
+from robointervlm.core.errors import RecipeError
 from robointervlm.core.sample import Sample, written_question
 from robointervlm.data.annotations import printable
-from robointervlm.data.prepare.frames import DEFAULT_MAPPING, Converted, convert_frames, read_mapping
 from robointervlm.data.records import Annotations, RecordError, RefusedRecordError
-from robointervlm.data.spec import Catalog, DatasetSpec, data_root
+from robointervlm.data.spec import Catalog, data_root
+from robointervlm.report.fragments import conversation_text, sample_card, samples_page
+from robointervlm.runs.files import write_atomically
 from robointervlm.tasks import task_named
 
 app = typer.Typer(
@@ -46,7 +32,9 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_datasets(*, root: Root = None, catalog: Catalogs = None, task: TaskOption = "") -> None:
+def list_datasets(
+    *, root: options.Root = None, catalog: options.Catalogs = None, task: options.TaskOption = ""
+) -> None:
     """Show every dataset there is a name for, and whether its file is on disk.
 
     Example: `robointer data list --root /data/RoboInter-VQA --task current_box`
@@ -57,117 +45,97 @@ def list_datasets(*, root: Root = None, catalog: Catalogs = None, task: TaskOpti
     if not shown:
         raise RecipeError(f"no dataset asks the task '{task}'; without --task, all are listed.")
     for spec in shown:
-        table.add_row(spec.name, spec.task, spec.split, spec.coordinates, _on_disk(spec, root))
-    console_of().print(table)
+        rooted = spec.root is not None or data_root(root) is not None
+        on_disk = "?"
+        if rooted or all(Path(path).is_absolute() for path in spec.annotations):
+            on_disk = "yes" if any(path.is_file() for path in spec.candidates(root)) else "-"
+        table.add_row(spec.name, spec.task, spec.split, spec.coordinates, on_disk)
+    options.console_of().print(table)
     for alias, name in known.aliases.items():
-        console_of().print(f"{alias} is a second name of {name}.", highlight=False)
-
-
-def _on_disk(spec: DatasetSpec, root: Path | None) -> str:
-    if spec.root is None and data_root(root) is None and not all(Path(path).is_absolute() for path in spec.annotations):
-        return "?"
-    return "yes" if any(path.is_file() for path in spec.candidates(root)) else "-"
+        options.console_of().print(f"{alias} is a second name of {name}.", highlight=False)
 
 
 @app.command("show")
 def show(  # noqa: PLR0913 - one per option
-    name: Annotated[str, typer.Argument(help="A dataset's name, or an annotation file (then with --task).")],
+    name: options.Name,
     *,
     count: Annotated[int, typer.Option("-n", min=1, help="Number of samples to show.")] = 3,
-    root: Root = None,
-    catalog: Catalogs = None,
-    task: TaskOption = "",
-    coordinates: CoordinatesOption = "pixel",
-    image_dir: ImageDir = None,
-    follow_links: FollowLinks = False,
+    root: options.Root = None,
+    catalog: options.Catalogs = None,
+    task: options.TaskOption = "",
+    coordinates: options.CoordinatesOption = "pixel",
+    image_dir: options.ImageDir = None,
+    follow_links: options.FollowLinks = False,
 ) -> None:
     """Print the first samples of a dataset as text, their numbers in pixels.
 
     Example: `robointer data show sim_current_box_train -n 2`
     """
-    spec = named_dataset(
-        name,
-        Catalog(*(catalog or ())),
-        task=task,
-        coordinates=coordinates,
-        image_dir=image_dir,
-        follow_links=follow_links,
-    )
+    known = Catalog(*(catalog or ()))
+    spec = options.named_dataset(name, known, task, coordinates, image_dir, follow_links=follow_links)
     annotations = Annotations(spec, root)
-    console = console_of()
+    console, left_out = options.console_of(), options.LeftOut()
     console.print(
         f"{spec.name}: {len(annotations)} records in {annotations.file.path}", highlight=False, soft_wrap=True
     )
-    left_out = LeftOut()
-    for place in range(min(count, len(annotations))):
-        try:
-            console.print(_as_text(annotations[place]), highlight=False, markup=False, soft_wrap=True)
-        except (RecordError, RefusedRecordError) as error:
-            left_out(error.problem)
+    for sample in _read(annotations, range(min(count, len(annotations))), left_out):
+        size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
+        lines = [f"\n{printable(sample.id)}  (task {sample.task}, {size})"]
+        lines += [f"  picture   {printable(image.path)}" for image in sample.images]
+        space = Space.pixels(sample.size) if sample.size else None
+        for turn in sample.turns:
+            lines.append(f"  question  {written_question(turn.question, space)!r}")
+            lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     left_out.say_how_many()
 
 
-def _as_text(sample: Sample) -> str:
-    size = f"{sample.size.width}x{sample.size.height}" if sample.size else "no picture"
-    lines = [f"\n{printable(sample.id)}  (task {sample.task}, {size})"]
-    lines += [f"  picture   {printable(image.path)}" for image in sample.images]
-    space = Space.pixels(sample.size) if sample.size else None
-    for turn in sample.turns:
-        lines.append(f"  question  {written_question(turn.question, space)!r}")
-        lines.append(f"  answer    {task_named(sample.task).write(turn.answer, space)!r}")
-    return "\n".join(lines)
+def _read(annotations: Annotations, places: Iterable[int], left_out: options.LeftOut) -> Iterator[Sample]:
+    """The samples at these places; those that cannot be read are said and left out."""
+    for place in places:
+        try:
+            sample = annotations[place]
+        except (RecordError, RefusedRecordError) as error:
+            left_out(error.problem)
+        else:
+            yield sample
 
 
-@app.command("convert")
-def convert(
+def view(  # noqa: PLR0913 - one per option
+    names: options.Names,
     *,
-    annotations: Annotated[Path, typer.Option("--annotations", help="The table: a JSON list or JSONL of rows.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write to; pictures are copied into it.")],
-    images: Annotated[
-        Path | None, typer.Option("--images", help="What the rows' picture paths are relative to.")
-    ] = None,
-    kind: Annotated[
-        str, typer.Option("--from", help="What to convert: `frames`, a table of annotated frames.")
-    ] = "frames",
-    mapping: Annotated[Path | None, typer.Option("--mapping", help="YAML that says which column is what.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Samples of each dataset, spread evenly over it.")] = 20,
+    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("samples.html"),
+    root: options.Root = None,
+    catalog: options.Catalogs = None,
+    task: options.TaskOption = "",
+    coordinates: options.CoordinatesOption = "pixel",
+    image_dir: options.ImageDir = None,
+    follow_links: options.FollowLinks = False,
 ) -> None:
-    """Turn annotated frames into datasets in the published layout, with a catalog that names them.
+    """Write a page of samples with their boxes, points and trajectories drawn over the pictures.
 
-    Example: `robointer data convert --from frames --annotations annotations.json --images . --out frames_data`,
-    then `robointer data check frames_current_box_train --catalog frames_data`.
-    The columns of your own table are named in a mapping; `robointervlm/data/prepare/mappings/frames.yaml` is the model.
+    Example: `robointer data view sim_current_box_train -n 20 --out samples.html`
     """
-    if kind != "frames":
-        raise RecipeError(f"--from {kind} is not known; `frames` is, a table of annotated frames.")
-    folder = images if images is not None else annotations.parent
-    converted = convert_frames(annotations, folder, out, read_mapping(mapping or DEFAULT_MAPPING))
-    _print_converted(converted)
-    if converted.problems:
-        raise typer.Exit(ExitCode.BAD_INPUT)
+    known = Catalog(*(catalog or ()))
+    shown, left_out = [], options.LeftOut()
+    for name in names:
+        spec = options.named_dataset(name, known, task, coordinates, image_dir, follow_links=follow_links)
+        annotations = Annotations(spec, root)
+        spread = np.linspace(0, len(annotations) - 1, min(count, len(annotations)), dtype=int).tolist()
+        samples = _read(annotations, spread, left_out)
+        shown.append((spec.name, [sample_card(sample, conversation_text(sample)) for sample in samples]))
+    left_out.say_how_many()
+    write_atomically(out, samples_page(shown))
+    typer.echo(f"{out}: {sum(len(cards) for _, cards in shown)} samples")
 
 
-def _print_converted(converted: Converted) -> None:
-    console = console_of()
-    table = Table(
-        "task", "records", "empty cells", "partly outside", title=f"{converted.rows} rows into {converted.root}"
-    )
-    for name, count in converted.records.items():
-        table.add_row(name, *map(str, (count, converted.empty.get(name, 0), converted.outside.get(name, 0))))
-    console.print(table)
-    for problem in converted.problems:
-        console.print(f"left out: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"Use them with --catalog {converted.root}; the names are in {converted.catalog}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-app.command("build")(build)
-app.command("coordinates")(show_coordinates)
-app.command("index")(index)
-app.command("unpack")(unpack_archives)
-app.command("check")(check)
-app.command("stats")(stats)
+app.command("convert")(make.convert)
+app.command("build")(build.build)
+app.command("coordinates")(coordinates.coordinates)
+app.command("index")(counts.index)
+app.command("unpack")(make.unpack)
+app.command("check")(check.check)
+app.command("stats")(counts.stats)
 app.command("view")(view)
-app.command("rewrite", no_args_is_help=True)(rewrite)
+app.command("rewrite", no_args_is_help=True)(make.rewrite)

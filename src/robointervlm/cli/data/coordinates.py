@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from robointervlm.cli.answer_files import declared
+from robointervlm.cli.options import console_of
 from robointervlm.core.errors import RoboInterError
 from robointervlm.core.sample import ImageRef
 from robointervlm.data import images
@@ -47,15 +46,19 @@ def coordinates(  # noqa: PLR0913 - one per flag
 
     Example: `robointer data coordinates eval_details_traj.json --kind traj --image-dir pictures --out look`
     """
+    from robointervlm.cli.evaluate import declared
+
     said = declared(
-        kind,
-        gt_coordinates=gt_coordinates,
-        image_size=image_size,
-        image_dir=image_dir,
-        resize_limits=resize_limits,
+        kind, gt_coordinates=gt_coordinates, image_size=image_size, image_dir=image_dir, resize_limits=resize_limits
     )
     found = diagnose(file, said)
-    _print(found)
+    typer.echo(_said_of("predictions", found.predictions))
+    typer.echo(_said_of("references", found.references))
+    table = Table("predictions in", "references in", "task", "n", "unparsed", "inside the picture", "scores")
+    for hypothesis in found.hypotheses:
+        for row in _rows(hypothesis):
+            table.add_row(*row)
+    console_of().print(table)
     if out is not None:
         write_atomically(out / "coordinates.json", json.dumps(_as_json(found), indent=2) + "\n")
         # What is drawn of a prediction does not depend on the format of the references.
@@ -65,17 +68,6 @@ def coordinates(  # noqa: PLR0913 - one per flag
             f"{out / 'coordinates.json'} holds the figures, {out / 'overlays'} the pictures where there are any."
         )
     typer.echo(DIAGNOSTIC)
-
-
-def _print(found: Diagnosis) -> None:
-    typer.echo(_said_of("predictions", found.predictions))
-    typer.echo(_said_of("references", found.references))
-    table = Table("predictions in", "references in", "task", "n", "unparsed", "inside the picture", "scores")
-    for hypothesis in found.hypotheses:
-        for row in _rows(hypothesis):
-            table.add_row(*row)
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def _said_of(name: str, found: Range | None) -> str:
@@ -91,18 +83,9 @@ def _rows(hypothesis: Hypothesis) -> Iterator[tuple[str, ...]]:
         yield *formats, "", "", "", "", hypothesis.problem
     for group in hypothesis.groups:
         inside = "" if hypothesis.inside is None else f"{hypothesis.inside:.0%}"
-        scores = "  ".join(f"{metric['name']} {_number(metric['mean'])}" for metric in _metrics(group))
+        means = [(metric["name"], metric["mean"]) for metric in cast("list[dict[str, Any]]", group["metrics"])]
+        scores = "  ".join(f"{name} {'–' if mean is None else f'{mean:.4g}'}" for name, mean in means)
         yield *formats, str(group["task"]), str(group["n"]), str(group["unparsed"]), inside, scores
-
-
-def _metrics(group: Mapping[str, object]) -> list[dict[str, Any]]:
-    metrics = group["metrics"]
-    assert isinstance(metrics, list)
-    return metrics
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def _as_json(found: Diagnosis) -> dict[str, object]:

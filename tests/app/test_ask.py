@@ -1,6 +1,6 @@
 import pytest
 
-from robointervlm.app.own_question import blanks, complete_question, own_question
+from robointervlm.app.ask import blanks, complete_question, own_question
 from robointervlm.core.errors import RecipeError
 from robointervlm.tasks import all_tasks
 

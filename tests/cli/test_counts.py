@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robointervlm.cli.data.statistics import _classes
+from robointervlm.cli.data.counts import _classes
 
 
 @pytest.mark.parametrize(
