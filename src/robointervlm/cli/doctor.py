@@ -51,9 +51,9 @@ def packing(  # noqa: PLR0913 - one per option
 
     Example: `robointer doctor packing Qwen/Qwen2.5-VL-3B-Instruct --data rh20t_vla_current_box_train --samples 8`
     """
+    from robointervlm.models.qwen2_5_vl import Section
     from robointervlm.models.qwen2_5_vl.network import Qwen25VL
     from robointervlm.models.qwen2_5_vl.packing_check import agreement, grouped
-    from robointervlm.models.qwen2_5_vl.section import Section
     from robointervlm.runs.settings import load_recipe
 
     mixture = _mixture(data, task=task, image_dir=image_dir, root=root, catalog=catalog or [])

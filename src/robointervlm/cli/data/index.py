@@ -25,7 +25,7 @@ from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
 
 if TYPE_CHECKING:
-    from robointervlm.models.qwen2_5_vl.section import Section
+    from robointervlm.models.qwen2_5_vl import Section
     from robointervlm.train.data.dataset import TrainingDataset
     from robointervlm.train.packing.lengths import Measures
 

@@ -25,8 +25,8 @@ from robointervlm.models._shared.checkpoint import (
     refuse_wrong_keys,
     tokenizer_in,
 )
-from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 from robointervlm.models._shared.section import CheckpointSection
+from robointervlm.models.llava_onevision.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 from robointervlm.models.locate import settings_of
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
