@@ -14,13 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS
 from robointervlm.core.errors import ModelError
-from robointervlm.models._shared.checkpoint import (
-    DECLARATION,
-    config_in,
-    network_in,
-    refuse_wrong_keys,
-    tokenizer_in,
-)
+from robointervlm.models._shared.checkpoint import DECLARATION, config_in, network_in, refuse_wrong_keys, tokenizer_in
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models._shared.weights import expert_names, tensor_names
 from robointervlm.models.locate import settings_of
