@@ -1,4 +1,4 @@
-"""The two protocols a model fulfils. The name of a family is the name of its file in this folder."""
+"""The protocols a model fulfils. The name of a family is the name of its file or folder in this folder."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _module_of(family: str) -> Any:
 def load_model(section: Mapping[str, object]) -> Model:
     """The model a recipe's `model` section describes; the section is checked before any weight is read.
 
-    `family` says which file of this folder loads it; without it the checkpoint's own config.json does, never its path.
+    `family` says which file or folder here loads it; without it the checkpoint's own config.json does, never its path.
     Raises `RecipeError` for a section that means nothing.
     """
     module, checked = _checked(section)
