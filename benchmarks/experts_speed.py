@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig
-from robointervlm.models.qwen2_5_vl_moe.network import MixtureBlock
+from robointervlm.models.qwen2_5_vl_moe.experts import MixtureBlock
 
 REPETITIONS = 5
 

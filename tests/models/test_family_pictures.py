@@ -14,9 +14,9 @@ from transformers import Qwen2VLImageProcessorPil as Qwen2VLProcessor
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import DataError
 from robointervlm.core.prompt import Message
-from robointervlm.models._shared.internvl import InternChat, InternImageEncoder
-from robointervlm.models._shared.llava import LlavaImageEncoder
 from robointervlm.models._shared.qwen import QwenImageEncoder
+from robointervlm.models.internvl.tiles import InternChat, InternImageEncoder
+from robointervlm.models.llava_onevision.anyres import LlavaImageEncoder
 from robointervlm.models.qwen2_5_vl.encoder import normalised
 from robointervlm.models.qwen2_5_vl.images import PixelLimits, patches
 from robointervlm.models.tiny import tiny_tokenizer

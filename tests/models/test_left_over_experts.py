@@ -19,9 +19,8 @@ from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.model import load_model
 from robointervlm.models.qwen2_5_vl import Section
-from robointervlm.models.qwen2_5_vl.meta_model import skeleton
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl_moe.network import RoboInterQwen25VLMoe
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, skeleton
+from robointervlm.models.qwen2_5_vl_moe.experts import RoboInterQwen25VLMoe
 from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
 from robointervlm.train.run import train
 from tiny_models import box_dataset, fresh_model, noise, shared_model, train_recipe

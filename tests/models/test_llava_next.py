@@ -21,7 +21,7 @@ from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models._shared.chat_model import ChatModel
-from robointervlm.models._shared.llava_next import KEYS, read_llava_next
+from robointervlm.models.llava_onevision.llava_next import KEYS, read_llava_next
 from robointervlm.models.model import load_model
 from tiny_families import make_checkpoint
 from tiny_models import noise

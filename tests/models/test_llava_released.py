@@ -15,8 +15,8 @@ from transformers.core_model_loading import rename_source_key
 
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.errors import ModelError
-from robointervlm.models._shared.llava import LlavaImageEncoder, _config, _processor
-from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
+from robointervlm.models.llava_onevision.anyres import LlavaImageEncoder, _config, _processor
+from robointervlm.models.llava_onevision.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 
 # 36 canvases of 1 to 6 tiles of 384 pixels each way.
 PINPOINTS = [[384 * first, 384 * second] for first in range(1, 7) for second in range(1, 7)]

@@ -20,7 +20,7 @@ from robointervlm.models.qwen2_5_vl.packing_check import (
     relative,
     together,
 )
-from robointervlm.models.qwen2_5_vl_moe.network import MlpWithExperts
+from robointervlm.models.qwen2_5_vl_moe.experts import MlpWithExperts
 from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
 from tiny_models import fresh_model, noise
 

@@ -19,7 +19,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
 from robointervlm.models.qwen2_5_vl.parts import part_of
 from robointervlm.models.qwen2_5_vl_moe.config import MoeTextConfig, published_fields, with_experts
-from robointervlm.models.qwen2_5_vl_moe.network import (
+from robointervlm.models.qwen2_5_vl_moe.experts import (
     MixtureBlock,
     MlpWithExperts,
     RoboInterQwen25VLMoe,

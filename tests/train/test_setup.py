@@ -7,8 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.models.qwen2_5_vl.meta_model import skeleton
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, skeleton
 from robointervlm.train.dry_run.plan import Forecast
 from robointervlm.train.loop import Training
 from robointervlm.train.setup import Setup, mixture_of, model_section, precision_of

@@ -37,7 +37,11 @@ def model_folder(path: str) -> str:
     if (folder / _MODEL / _CONFIG).is_file():
         return str(folder / _MODEL)
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"'{path}' is an adapter without its model; {_whole_model_of(folder)}.")
+        merged = folder.resolve().parent
+        whole = f"merge it into the model it was trained on: robointer convert merge BASE {folder} OUT, and give OUT"
+        if (merged / _CONFIG).is_file():
+            whole = f"the model with the adapter merged into it is {merged}"
+        raise ModelError(f"'{path}' is an adapter without its model; {whole}.")
     if checkpoints := _checkpoints_in(folder):
         raise ModelError(
             f"'{path}' holds {len(checkpoints)} checkpoint(s) of a training and no finished model; give one of them, "
@@ -54,13 +58,6 @@ def _checkpoints_in(folder: Path) -> list[Path]:
     found = [each for each in ours if (each / _MODEL / _CONFIG).is_file()]
     found += [each for each in folder.glob("checkpoint-*") if (each / _CONFIG).is_file()]
     return sorted(found, key=lambda each: int(number) if (number := each.name.rpartition("-")[2]).isdecimal() else -1)
-
-
-def _whole_model_of(adapter: Path) -> str:
-    merged = adapter.resolve().parent
-    if (merged / _CONFIG).is_file():
-        return f"the model with the adapter merged into it is {merged}"
-    return f"merge it into the model it was trained on: robointer convert merge BASE {adapter} OUT, and give OUT"
 
 
 def model_name(path: str) -> str:

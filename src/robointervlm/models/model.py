@@ -1,4 +1,4 @@
-"""The two protocols a model fulfils. The name of a family is the name of its file in this folder."""
+"""The protocols a model fulfils. The name of a family is the name of its file or folder in this folder."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _module_of(family: str) -> Any:
 def load_model(section: Mapping[str, object]) -> Model:
     """The model a recipe's `model` section describes; the section is checked before any weight is read.
 
-    `family` says which file of this folder loads it; without it the checkpoint's own config.json does, never its path.
+    `family` says which file or folder here loads it; without it the checkpoint's own config.json does, never its path.
     Raises `RecipeError` for a section that means nothing.
     """
     module, checked = _checked(section)
@@ -190,7 +190,8 @@ def _family_of_checkpoint(path: object) -> str:
     own = str(kinds[-1]).removeprefix(_OURS)
     if own in families():
         return own
-    known = _otherwise_named()
+    modules = {name: _module_of(name) for name in families()}
+    known = {kind: name for name, module in modules.items() for kind in getattr(module, "LOADS", ())}
     for kind in kinds:
         if str(kind) in known:
             return known[str(kind)]
@@ -202,9 +203,3 @@ def _family_of_checkpoint(path: object) -> str:
 
 # Checkpoints in a layout that runs code of their own, and where the same weights are to be had without it.
 _ELSEWHERE = {"internvl_chat": " The same model in transformers' layout has a name that ends in -hf; take that one."}
-
-
-def _otherwise_named() -> dict[str, str]:
-    """The families by the names of the model types and architectures that they load beside their own."""
-    modules = {name: _module_of(name) for name in families()}
-    return {kind: name for name, module in modules.items() for kind in getattr(module, "LOADS", ())}

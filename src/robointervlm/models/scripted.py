@@ -102,7 +102,11 @@ class ScriptedModel:
         time.sleep(self._section.delay_seconds)
         key = key_of(prompt)
         if self._section.calls_file is not None:
-            _append_line(self._section.calls_file, hashlib.sha256(key.encode()).hexdigest())
+            descriptor = os.open(self._section.calls_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(descriptor, f"{hashlib.sha256(key.encode()).hexdigest()}\n".encode())
+            finally:
+                os.close(descriptor)
         said = self._answers.get(key, self._answers.get(question_of(prompt), self._section.constant))
         if isinstance(said, str):
             words = said.split()
@@ -134,11 +138,3 @@ def key_of(prompt: Prompt) -> str:
         digest.update(str(picture.shape).encode())
         digest.update(picture.tobytes())
     return f"{digest.hexdigest()[:16]} {question_of(prompt)}"
-
-
-def _append_line(path: Path, line: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)

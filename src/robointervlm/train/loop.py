@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from robointervlm.core.errors import DataError, RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl.trainable_state import frozen_digest
+from robointervlm.models.qwen2_5_vl.state_dict import frozen_digest
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.callbacks.after_save import AfterSave

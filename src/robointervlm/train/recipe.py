@@ -8,8 +8,8 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from robointervlm.models.qwen2_5_vl import Lora
 from robointervlm.models.qwen2_5_vl import Section as Qwen25VLSection
-from robointervlm.models.qwen2_5_vl.section import Lora
 from robointervlm.runs.settings import PluginSettings
 
 AFTER_SAVE_PLACES = ("{checkpoint}", "{step}", "{run}")

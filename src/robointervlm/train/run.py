@@ -17,9 +17,9 @@ from rich.table import Table
 from robointervlm.core.errors import DataError, RoboInterError
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
+from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.encoder import read_encoder
 from robointervlm.models.qwen2_5_vl.folder import read_config
-from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.runs.run import Run

@@ -8,10 +8,10 @@ from typing import Any
 from robointervlm.core.errors import RecipeError
 from robointervlm.data.mixture import Mixture
 from robointervlm.data.spec import Catalog
+from robointervlm.models.qwen2_5_vl import Section
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
 from robointervlm.models.qwen2_5_vl.liger import is_wanted, use_liger
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
-from robointervlm.models.qwen2_5_vl.section import Section
 from robointervlm.train.data.dataset import Load, Plan, Planned, TrainingDataset
 from robointervlm.train.data.image_cache import PixelCache
 from robointervlm.train.optimizer import PartSummary, let_learn, summary

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Decoding, Message, Picture, Prompt, Reply
+from robointervlm.models._shared.checkpoint import coordinates_of, network_in, refuse_wrong_keys
 from robointervlm.models._shared.generation import Fingerprint, answered, generated, reply_of, say_if_it_would_sample
 from robointervlm.models._shared.section import CheckpointSection
 from robointervlm.models.locate import model_name
@@ -102,6 +103,28 @@ class ChatModel:
             )
         say_if_it_would_sample(network, name)
 
+    @classmethod
+    def load(  # noqa: PLR0913 - what differs between families
+        cls,
+        section: CheckpointSection,
+        config: Any,
+        loader: Any,
+        *,
+        chat: Chat,
+        eyes: ImageEncoder,
+        coordinates: CoordinateFormat,
+        unused: str = "(?!)",
+        **more: Any,
+    ) -> Self:
+        """The checkpoint in memory. `coordinates` are its family's own, `loader` is a class with `from_pretrained`.
+
+        Raises `ModelError` where a weight is missing or has no place, unless its name matches the pattern `unused`.
+        """
+        network, info = network_in(section, config, loader, **more)
+        refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings), unused=unused)
+        name = section.name or model_name(section.path)
+        return cls(network, chat, eyes, name=name, coordinates=coordinates_of(section, coordinates))
+
     @property
     def fingerprint(self) -> str:
         """A hash of all that answers depend on: weights, precision, attention, the eyes, the template, the format."""
@@ -165,11 +188,6 @@ class ChatModel:
         if looks:
             inputs |= {name: torch.cat([look[name] for look in looks]) for name in looks[0]}
         return {name: tensor.to(self.network.device) for name, tensor in inputs.items()}
-
-
-def name_of(section: CheckpointSection) -> str:
-    """What reports call the checkpoint."""
-    return section.name or model_name(section.path)
 
 
 def _stops(network: Any, chat: Chat) -> list[int]:

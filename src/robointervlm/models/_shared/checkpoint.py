@@ -63,7 +63,14 @@ def network_in(section: CheckpointSection, config: PreTrainedConfig, loader: Any
 
     `loader` is a class with `from_pretrained`. Whether every weight found its place is for `refuse_wrong_keys`.
     """
-    device = _device(section.device)
+    device_name, attention = section.device, section.attention
+    if device_name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device '{device_name}' was asked for, but torch sees no GPU here; use model.device=cpu.")
+    if device_name == "auto":
+        device_name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device_name)
+    if attention == "auto":
+        attention = "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
     dtype = section.dtype if section.dtype != "auto" or device.type != "cpu" else "float32"
     try:
         with quiet():
@@ -71,7 +78,7 @@ def network_in(section: CheckpointSection, config: PreTrainedConfig, loader: Any
                 section.path,
                 config=config,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                attn_implementation=_attention(section.attention, device),
+                attn_implementation=attention,
                 device_map=section.device_map,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -115,19 +122,3 @@ def quiet() -> Iterator[None]:
         library.set_verbosity(verbosity)
         if bars:
             library.enable_progress_bar()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device '{name}' was asked for, but torch sees no GPU here; use model.device=cpu.")
-    return torch.device(name)
-
-
-def _attention(name: str, device: torch.device) -> str:
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
-    return "sdpa"

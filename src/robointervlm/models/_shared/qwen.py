@@ -13,15 +13,8 @@ from transformers import Qwen2VLImageProcessorPil
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize, smart_resize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
-from robointervlm.models._shared.checkpoint import (
-    config_in,
-    coordinates_of,
-    network_in,
-    processor_of,
-    refuse_wrong_keys,
-    tokenizer_in,
-)
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs
+from robointervlm.models._shared.checkpoint import config_in, processor_of, tokenizer_in
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
@@ -57,23 +50,6 @@ class QwenImageEncoder:
         return sorted(self._processor.to_dict().items(), key=str)
 
 
-def load_qwen(section: PixelSection, kind: str, loader: Any) -> ChatModel:
-    """A checkpoint whose config.json says the model type `kind`, loaded by `loader`.
-
-    Both families write from 0 to 1000. Raises `ModelError` where the folder is not complete or another model.
-    """
-    config: Any = config_in(section.path)
-    if config.model_type != kind:
-        raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for '{kind}'.")
-    processor: Any = Qwen2VLImageProcessorPil
-    eyes = QwenImageEncoder(processor(**_settings(section)))
-    chat = Chat(tokenizer_in(section.path))
-    network, info = network_in(section, config, loader)
-    refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
-    coordinates = coordinates_of(section, CoordinateFormat.PER_MILLE)
-    return ChatModel(network, chat, eyes, name=name_of(section), coordinates=coordinates)
-
-
 # What the processor's own file says; everything else in it is about other things.
 _KEYS = (
     "image_mean",
@@ -87,9 +63,19 @@ _KEYS = (
 )
 
 
-def _settings(section: PixelSection) -> dict[str, Any]:
+def load_qwen(section: PixelSection, kind: str, loader: Any) -> ChatModel:
+    """A checkpoint whose config.json says the model type `kind`, loaded by `loader`.
+
+    Both families write from 0 to 1000. Raises `ModelError` where the folder is not complete or another model.
+    """
+    config: Any = config_in(section.path)
+    if config.model_type != kind:
+        raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for '{kind}'.")
     own = processor_of(section.path)
+    settings = {key: own[key] for key in _KEYS if own.get(key) is not None}
     limits = {"min_pixels": section.min_pixels, "max_pixels": section.max_pixels}
-    return {key: own[key] for key in _KEYS if own.get(key) is not None} | {
-        key: value for key, value in limits.items() if value is not None
-    }
+    settings |= {key: value for key, value in limits.items() if value is not None}
+    processor: Any = Qwen2VLImageProcessorPil
+    eyes = QwenImageEncoder(processor(**settings))
+    chat = Chat(tokenizer_in(section.path))
+    return ChatModel.load(section, config, loader, chat=chat, eyes=eyes, coordinates=CoordinateFormat.PER_MILLE)

@@ -12,11 +12,11 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from robointervlm.models.openai_api.endpoint import Section
 from robointervlm.models.openai_api.key import find_key
-from robointervlm.models.openai_api.section import Section
 
 if TYPE_CHECKING:
-    from robointervlm.models.openai_api.model import OpenAIModel
+    from robointervlm.models.openai_api.streaming import OpenAIModel
 
 __all__ = ["Section", "load"]
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def load(section: Section) -> OpenAIModel:
     """The model of this section; nothing is sent yet. Raises `RecipeError` if the key it names is not there."""
-    from robointervlm.models.openai_api.model import OpenAIModel
+    from robointervlm.models.openai_api.streaming import OpenAIModel
 
     key = find_key(section.base_url, section.key_env, section.key_file)
     hosts = ", ".join(urlsplit(url).netloc for url in section.base_url)

@@ -1,12 +1,19 @@
-"""One question to an endpoint: attempts under a total deadline, waits between them, and what the end of it is."""
+"""One question to the replicas of a model: attempts under a total deadline, waits between them, and how it ends.
+
+The least busy endpoint gets the next request, one that just failed is left alone for a while. Until an endpoint has
+answered a question, it gets one request at a time: a refused key, a wrong address and a field that it does not take
+cost one request each, not as many as may be in flight.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -14,11 +21,9 @@ import httpx2
 
 from robointervlm.core.errors import ModelError, RecipeError, StoppedError
 from robointervlm.core.prompt import Reply
-from robointervlm.models.openai_api.endpoints import Endpoint, Endpoints
 from robointervlm.models.openai_api.failures import ContentRefused, Failure, Status, failure_of, wait_before
-from robointervlm.models.openai_api.fields import Fields, refused_fields
 from robointervlm.models.openai_api.key import Key, shown
-from robointervlm.models.openai_api.request import first_fields, sent_fields
+from robointervlm.models.openai_api.request import Fields, first_fields, refused_fields, sent_fields
 from robointervlm.models.openai_api.response import (
     MAX_BODY_BYTES,
     USELESS,
@@ -31,8 +36,78 @@ from robointervlm.models.openai_api.response import (
 )
 
 if TYPE_CHECKING:
-    from robointervlm.models.openai_api.section import Section
+    from robointervlm.models.openai_api.endpoint import Section
     from robointervlm.models.openai_api.spending import Spending
+
+# How long an endpoint that failed is avoided where another one is there.
+_REST_SECONDS = 10.0
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One address; `host` is what messages call it.
+
+    `answered`: a question was answered, in this call or an earlier one of the run. `waited_for`: it was given a
+    question and did not come back in time, which another question in flight may. `forbidden`: how many questions in a
+    row it answered with 403.
+    """
+
+    url: str
+    in_flight: int = 0
+    requests: int = 0
+    answered: bool = False
+    waited_for: bool = False
+    forbidden: int = 0
+    rests_until: float = 0.0
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
+    def free(self) -> bool:
+        return self.answered or self.waited_for or not self.in_flight
+
+
+class Endpoints:
+    """The endpoints of a run, used within one event loop."""
+
+    def __init__(self, base_urls: Sequence[str], *, answered: bool) -> None:
+        self._all = [Endpoint(f"{url}/chat/completions", answered=answered) for url in base_urls]
+        self._changed = anyio.Event()
+
+    @property
+    def one_has_answered(self) -> bool:
+        return any(each.answered for each in self._all)
+
+    async def next_one(self, avoid: Endpoint | None) -> Endpoint:
+        """The best endpoint to ask; waits while none is free. `avoid` is the one that just failed this question."""
+        while not (free := [each for each in self._all if each.free]):
+            await self._changed.wait()
+        now = time.monotonic()
+        return min(free, key=lambda each: (each.rests_until > now, each is avoid, each.in_flight, each.requests))
+
+    @contextlib.contextmanager
+    def asking(self, endpoint: Endpoint) -> Iterator[None]:
+        """Counts a request as in flight within the block. To be entered without waiting after `next_one`."""
+        endpoint.in_flight += 1
+        endpoint.requests += 1
+        try:
+            yield
+        finally:
+            endpoint.in_flight -= 1
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def note_answer(self, endpoint: Endpoint) -> None:
+        endpoint.answered = True
+        endpoint.forbidden = 0
+        endpoint.rests_until = 0.0
+
+    def note_failure(self, endpoint: Endpoint, *, passing: bool, timeout: bool) -> None:
+        """Notes a failure; a passing one is the endpoint's own, and it is left alone for a while."""
+        endpoint.waited_for = endpoint.waited_for or timeout
+        endpoint.rests_until = time.monotonic() + _REST_SECONDS if passing else 0.0
 
 
 class _FieldsRefused(Exception):  # noqa: N818 - overcome: the question is asked in another form
@@ -97,7 +172,9 @@ class Client:
                 continue
             attempt += 1
             try:
-                self._check()
+                if self._stopping.is_set():
+                    raise StoppedError("the run is stopping")
+                self._spending.check()
                 return await self._attempt(endpoint, body, fields)
             except ContentRefused:
                 return Reply("", 0.0, 0, 0, "refused")
@@ -110,11 +187,6 @@ class Client:
                     raise ModelError(f"{failure}{tried}") from None
                 failed = endpoint
                 await self._pause(attempt, failure)
-
-    def _check(self) -> None:
-        if self._stopping.is_set():
-            raise StoppedError("the run is stopping")
-        self._spending.check()
 
     async def _pause(self, attempt: int, failure: Failure) -> None:
         """Waits before the next attempt; not to the end if the run stops."""
@@ -157,13 +229,17 @@ class Client:
             with anyio.fail_after(deadline):
                 request = self._http.stream("POST", endpoint.url, content=body, headers=self._headers)
                 async with request as response:
-                    raw = await _limited(response)
+                    raw = bytearray()
+                    async for chunk in response.aiter_raw():
+                        raw += chunk
+                        if len(raw) > MAX_BODY_BYTES:
+                            raise too_large()
         except TimeoutError:
             raise Failure("timeout", f"{endpoint.host} did not answer within {deadline:g} s", again=True) from None
         except httpx2.HTTPError as error:
             said = self._masked(f"{type(error).__name__}: {error}")
             raise Failure("connection", f"{endpoint.host}: {shown(said, 200)}", again=True) from None
-        data = unpacked(raw, response.headers.get("content-encoding", "").strip().lower())
+        data = unpacked(bytes(raw), response.headers.get("content-encoding", "").strip().lower())
         # A byte order mark, or a letter in another encoding, makes a whole answer no less whole: it was paid for.
         return Status(response.status_code, response.headers, self._masked(data.decode("utf-8-sig", "replace")))
 
@@ -214,13 +290,3 @@ class Client:
 
     def _masked(self, text: str) -> str:
         return self._key.masked(text) if self._key is not None else text
-
-
-async def _limited(response: httpx2.Response) -> bytes:
-    """The body as it was sent; a `Failure` as soon as it is too large."""
-    data = bytearray()
-    async for chunk in response.aiter_raw():
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise too_large()
-    return bytes(data)

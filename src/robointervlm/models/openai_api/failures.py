@@ -65,30 +65,25 @@ def failure_of(said: Status, *, host: str, key_place: str | None, answered: bool
     if status in {400, 403} and code in _FILTER_CODES:
         return ContentRefused(code)
     forbidden_for_good = status == 403 and (not answered or forbidden >= _FORBIDDEN_IN_A_ROW)
-    if status == 401 or forbidden_for_good or _is_refused_key(status, said.text):
-        return _refused_key(status, host, key_place)
+    # Gemini says so with a 400.
+    names_key = status in {400, 403} and any(f'"{c}"' in said.text for c in ("API_KEY_INVALID", "invalid_api_key"))
+    if status == 401 or forbidden_for_good or names_key:
+        # Without the body: providers repeat a part of the key in it.
+        key = f"check {key_place}" if key_place else "no key was sent: name one with model.key_env or model.key_file"
+        return RecipeError(f"{host} answered {status} (not allowed): {key}, and that it may use model.model.")
     wrong_address = status in _WRONG_ADDRESS or 300 <= status < 400
     if wrong_address and not answered:
         return _stopping(status, host)
     wait = retry_after(said.headers.get("retry-after"))
-    if status == 402 or (status == 429 and _is_quota(code, message, wait)):
+    # Gemini calls its limit per minute a quota, too, but says when to come back.
+    is_quota = code in _QUOTA_CODES or (wait is None and "quota" in message.lower())
+    if status == 402 or (status == 429 and is_quota):
         return StoppedError(f"{host} says that the quota is spent (status {status}): {shown(message, 200)}")
     again = not wrong_address and (status in _TRANSIENT or status >= 500)
     shown_text = "(a redirect, which is not followed)" if 300 <= status < 400 else shown(message)
     if status == 403:  # providers repeat a part of the key in it
         shown_text = "(not allowed)"
     return Failure(f"status {status}", f"{host} answered {status}: {shown_text}", again=again, retry_after=wait)
-
-
-def _is_refused_key(status: int, text: str) -> bool:
-    # Gemini says so with a 400.
-    return status in {400, 403} and any(f'"{code}"' in text for code in ("API_KEY_INVALID", "invalid_api_key"))
-
-
-def _refused_key(status: int, host: str, key_place: str | None) -> RoboInterError:
-    # Without the body: providers repeat a part of the key in it.
-    key = f"check {key_place}" if key_place else "no key was sent: name one with model.key_env or model.key_file"
-    return RecipeError(f"{host} answered {status} (not allowed): {key}, and that it may use model.model.")
 
 
 def _stopping(status: int, host: str) -> RoboInterError:
@@ -101,11 +96,6 @@ def _stopping(status: int, host: str) -> RoboInterError:
     return RecipeError(
         f"{host} answered {status} ({meaning}): check model.base_url, which usually ends in /v1, and model.model."
     )
-
-
-def _is_quota(code: str, said: str, wait: float | None) -> bool:
-    # Gemini calls its limit per minute a quota, too, but says when to come back.
-    return code in _QUOTA_CODES or (wait is None and "quota" in said.lower())
 
 
 def _error_of(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from robointervlm.core.errors import RecipeError
-from robointervlm.models.openai_api.addresses import host_of, is_local, is_plain
+from robointervlm.models.openai_api.endpoint import host_of, is_local, is_plain
 
 OPENAI_KEY = "OPENAI_API_KEY"
 # The variable that the maker of an address documents for its own key.

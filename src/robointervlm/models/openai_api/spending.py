@@ -11,7 +11,7 @@ from robointervlm.core.errors import RecipeError, StoppedError
 from robointervlm.models.openai_api.response import Used
 
 if TYPE_CHECKING:
-    from robointervlm.models.openai_api.section import Section
+    from robointervlm.models.openai_api.endpoint import Section
 
 logger = logging.getLogger(__name__)
 

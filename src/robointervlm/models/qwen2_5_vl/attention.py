@@ -1,9 +1,12 @@
-"""Attention inside a packed row: several conversations in one sequence, some of them behind a shared prefix.
+"""Attention of a packed row, some of its conversations behind a shared prefix, and of the vision tower's windows.
 
 A row is a list of segments. A token sees the tokens of its own segment up to itself and, before them, the whole of the
-one segment its own one continues; nothing else. No mask of the whole row is ever made.
+one segment its own one continues; nothing else. No mask of the whole row is ever made. The windows of the vision tower
+are one call for all of one size, where transformers calls sdpa once for every window of every picture, with the same
+result.
 
-Shape suffixes: B batch (1), H heads, G key-value heads, L tokens of the row, K gathered keys, D width of a head.
+Shape suffixes: B batch (1), H heads, G key-value heads, L tokens of the row, K gathered keys, D width of a head; in the
+vision tower N windows, P patches.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from robointervlm.core.errors import ModelError
 from robointervlm.models.qwen2_5_vl.prefix_attention import attention_behind_prefix
-from robointervlm.models.qwen2_5_vl.windows import use_window_attention
 
 NAME = "robointer_packed"
+# With "flash" in its name transformers hands over all windows at once, and where they begin.
+WINDOWS = "robointer_flash_windows"
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,6 @@ class Segments:
     _on: dict[torch.device, Varlen] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def _keys(self) -> list[int]:
-        """The places of the keys that the segments see, one segment after the other; shape (K,)."""
-        return [
-            place
-            for part in self.parts
-            for run in (range(part.prefix_start, part.prefix_end), range(part.start, part.end))
-            for place in run
-        ]
-
-    @cached_property
     def siblings(self) -> list[list[Segment]]:
         """The segments in order, those that follow each other behind the same prefix together."""
         found: list[list[Segment]] = []
@@ -92,10 +86,17 @@ class Segments:
     def varlen(self, device: torch.device) -> Varlen:
         """What a kernel of variable lengths takes; made once for all layers."""
         if device not in self._on:
+            # What the segments see, one segment after the other.
+            places = [
+                place
+                for part in self.parts
+                for run in (range(part.prefix_start, part.prefix_end), range(part.start, part.end))
+                for place in run
+            ]
             queries = torch.tensor([0, *(part.length for part in self.parts)])
             keys = torch.tensor([0, *(part.prefix + part.length for part in self.parts)])
             self._on[device] = Varlen(
-                torch.tensor(self._keys, device=device),
+                torch.tensor(places, device=device),
                 queries.cumsum(0).to(device, torch.int32),
                 keys.cumsum(0).to(device, torch.int32),
                 int(queries.max()),
@@ -159,25 +160,20 @@ def _by_siblings(heads: tuple[Tensor, Tensor, Tensor], segments: Segments, scale
 
 def _one_segment(part: Segment, heads: tuple[Tensor, Tensor, Tensor], scale: float | None, dropout: float) -> Tensor:
     """What the tokens of one segment attend to, of queries, keys and values of the row, each (B, H, L, D)."""
-    query_BHLD, key_BHLD, value_BHLD = heads
-    query = query_BHLD[:, :, part.start : part.end]
-    key, value = (_seen(part, tensor) for tensor in (key_BHLD, value_BHLD))
+    query, key, value = (tensor_BHLD[:, :, part.start : part.end] for tensor_BHLD in heads)
     # sdpa aligns its causal edge top left. Behind a prefix it has to be bottom right, which takes a mask, but one of
     # the segment's own size; running the prefix's queries along instead costs up to four times as much.
     mask = None
     if part.prefix:
+        behind = slice(part.prefix_start, part.prefix_end)
+        key, value = (
+            torch.cat([tensor[:, :, behind], own], dim=2) for tensor, own in zip(heads[1:], (key, value), strict=True)
+        )
         mask = torch.ones(part.length, part.prefix + part.length, dtype=torch.bool, device=query.device)
         mask = mask.tril(diagonal=part.prefix)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout
     )
-
-
-def _seen(part: Segment, tensor_BHLD: Tensor) -> Tensor:
-    own = tensor_BHLD[:, :, part.start : part.end]
-    if not part.prefix:
-        return own
-    return torch.cat([tensor_BHLD[:, :, part.prefix_start : part.prefix_end], own], dim=2)
 
 
 def _by_varlen_kernel(
@@ -214,3 +210,52 @@ def use_packed_attention(network: PreTrainedModel) -> None:
     AttentionMaskInterface.register(NAME, sdpa_mask)
     text_config._attn_implementation = NAME
     use_window_attention(network)
+
+
+def window_attention(
+    _module: torch.nn.Module,
+    query_BHPD: Tensor,
+    key_BHPD: Tensor,
+    value_BHPD: Tensor,
+    _attention_mask: Tensor | None = None,
+    **settings: Any,
+) -> tuple[Tensor, None]:
+    """An attention function as transformers' AttentionInterface wants it; output of shape (B, P, H, D)."""
+    starts, scale, dropout = settings["cu_seq_lens_q"], settings.get("scaling"), float(settings.get("dropout", 0.0))
+    heads = (query_BHPD, key_BHPD, value_BHPD)
+    # The kernel has no float32 and no dropout.
+    if query_BHPD.is_cuda and value_BHPD.dtype in {torch.bfloat16, torch.float16} and not dropout:
+        return _windows_by_varlen_kernel(heads, starts, settings["max_length_q"], scale), None
+    sizes: list[int] = starts.diff().tolist()
+    by_size: dict[int, list[int]] = {}
+    for window, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(window)
+    windows = [torch.split(tensor, sizes, dim=2) for tensor in heads]
+    found: dict[int, Tensor] = {}
+    for places in by_size.values():
+        query, key, value = (torch.cat([split[place] for place in places]) for split in windows)
+        attended_NHPD = F.scaled_dot_product_attention(query, key, value, scale=scale, dropout_p=dropout)
+        found |= zip(places, torch.split(attended_NHPD, 1), strict=True)
+    return torch.cat([found[place] for place in range(len(sizes))], dim=2).transpose(1, 2), None
+
+
+def _windows_by_varlen_kernel(
+    heads: tuple[Tensor, Tensor, Tensor], starts: Tensor, longest: int, scale: float | None
+) -> Tensor:
+    """All windows in one call of torch's own kernel; it has run on no GPU yet."""
+    from torch.nn.attention.varlen import varlen_attn  # only a GPU needs it
+
+    query_PHD, key_PHD, value_PHD = (tensor[0].transpose(0, 1).to(heads[2].dtype).contiguous() for tensor in heads)
+    attended: Any = varlen_attn(
+        *(query_PHD, key_PHD, value_PHD, starts, starts, longest, longest), scale=scale, window_size=(-1, -1)
+    )
+    output_PHD: Tensor = attended
+    return output_PHD[None]
+
+
+def use_window_attention(network: PreTrainedModel) -> None:
+    """Let the vision tower attend to all windows of one size at once, if it would attend by sdpa."""
+    config: Any = network.config
+    if config.vision_config._attn_implementation == "sdpa":
+        AttentionInterface.register(WINDOWS, window_attention)
+        config.vision_config._attn_implementation = WINDOWS

@@ -154,8 +154,9 @@ class Chat:
         self, messages: Sequence[Message], contents: Sequence[_Content], *, open_answer: bool
     ) -> tuple[str, ...] | None:
         outline: tuple[str, ...] = ()
+        texts = sum(len(_texts(content)) for content in contents)
         for probe in PROBES:
-            marks = [probe.replace("{}", f"{number}\ue002") for number in range(sum(map(_count, contents)))]
+            marks = [probe.replace("{}", f"{number}\ue002") for number in range(texts)]
             rendered = self._written(messages, _filled(contents, marks), open_answer=open_answer)
             around: list[str] = []
             rest = rendered
@@ -241,10 +242,6 @@ def _content(message: Message) -> _Content:
 def _texts(content: _Content) -> list[str]:
     """The texts of a message, in order."""
     return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-
-
-def _count(content: _Content) -> int:
-    return len(_texts(content))
 
 
 def _filled(contents: Sequence[_Content], texts: Sequence[str]) -> list[_Content]:

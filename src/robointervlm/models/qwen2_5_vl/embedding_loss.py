@@ -59,20 +59,16 @@ def summed_loss(output: nn.Module, hidden_SH: Tensor, targets_S: Tensor, shared:
 
     The gradient is made along with it, so the logits are neither kept nor computed twice.
     """
-    dtype = _dtype(output.weight)
+    weight: Any = output.weight
+    kind = weight.device.type
+    # What the layer computes in.
+    dtype: torch.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     # What is right by less than float16 can hold is kept by the scaler, which comes after the loss.
     if not takes_chunks(output) or dtype == torch.float16:
         return F.cross_entropy(output(hidden_SH).float(), targets_S, reduction="sum")
     summed: Any = _SummedLoss.apply
-    loss: Tensor = summed(hidden_SH.to(dtype), output.weight, targets_S, torch.is_grad_enabled(), shared)
+    loss: Tensor = summed(hidden_SH.to(dtype), weight, targets_S, torch.is_grad_enabled(), shared)
     return loss
-
-
-def _dtype(weight: Any) -> torch.dtype:
-    """What a layer with this weight computes in."""
-    kind = weight.device.type
-    dtype: torch.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    return dtype
 
 
 class _Vectors(torch.autograd.Function):

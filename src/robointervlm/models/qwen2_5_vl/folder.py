@@ -14,13 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS
 from robointervlm.core.errors import ModelError
-from robointervlm.models._shared.checkpoint import (
-    DECLARATION,
-    config_in,
-    network_in,
-    refuse_wrong_keys,
-    tokenizer_in,
-)
+from robointervlm.models._shared.checkpoint import DECLARATION, config_in, network_in, refuse_wrong_keys, tokenizer_in
 from robointervlm.models._shared.section import PixelSection
 from robointervlm.models._shared.weights import expert_names, tensor_names
 from robointervlm.models.locate import settings_of
@@ -33,7 +27,7 @@ from robointervlm.models.qwen2_5_vl_moe.config import (
     published_fields,
     with_experts,
 )
-from robointervlm.models.qwen2_5_vl_moe.network import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
+from robointervlm.models.qwen2_5_vl_moe.experts import UNUSED_PUBLISHED, RoboInterQwen25VLMoe
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +48,9 @@ def read_config(path: str) -> Qwen2_5_VLConfig:
         _refuse_undescribed(path, found, fields)
     if ours:
         return config
-    if not found and (names is not None or not _calls_itself_moe(config)):
+    # Where there are no weights to look at, its architecture is believed.
+    calls_itself_moe = any("moe" in name.lower() for name in config.architectures or ())
+    if not found and (names is not None or not calls_itself_moe):
         drop_expert_fields(config)
         if fields:
             _say_left_over(path, ", ".join(fields))
@@ -63,11 +59,6 @@ def read_config(path: str) -> Qwen2_5_VLConfig:
         return with_experts(config, fields)
     except ValueError as error:
         raise ModelError(f"the experts in the config.json of '{path}' do not make a model: {error}") from None
-
-
-def _calls_itself_moe(config: Qwen2_5_VLConfig) -> bool:
-    """Whether its architecture does: what is believed where there are no weights to look at."""
-    return any("moe" in name.lower() for name in config.architectures or ())
 
 
 def _refuse_undescribed(path: str, experts: Sequence[str], fields: Mapping[str, Any]) -> None:
@@ -99,22 +90,21 @@ def read_network(section: PixelSection, config: Qwen2_5_VLConfig) -> Qwen2_5_VLF
     experts = isinstance(config, MoeConfig)
     network, info = network_in(section, config, RoboInterQwen25VLMoe if experts else Qwen2_5_VLForConditionalGeneration)
     if experts:
-        _drop_unused(section.path, info)
+        # The published gate that nothing ever used.
+        if unused := {key for key in info["unexpected_keys"] if key.endswith(UNUSED_PUBLISHED)}:
+            info["unexpected_keys"] = set(info["unexpected_keys"]) - unused
+            logger.warning(
+                "'%s': left out %d mlp_gate tensors, such as %s; no answer depends on them",
+                section.path,
+                len(unused),
+                min(unused),
+            )
     elif found := expert_names(info["unexpected_keys"]):
         # Of a hub name whose weights were not there yet when its settings were read.
         _refuse_undescribed(section.path, found, {})
     refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
     placed: Qwen2_5_VLForConditionalGeneration = network
     return placed
-
-
-def _drop_unused(path: str, info: dict[str, Any]) -> None:
-    """Leave the published gate that nothing ever used out of what is unexpected, and say so."""
-    if unused := {key for key in info["unexpected_keys"] if key.endswith(UNUSED_PUBLISHED)}:
-        info["unexpected_keys"] = set(info["unexpected_keys"]) - unused
-        logger.warning(
-            "'%s': left out %d mlp_gate tensors, such as %s; no answer depends on them", path, len(unused), min(unused)
-        )
 
 
 def read_declaration(path: str) -> dict[str, Any]:

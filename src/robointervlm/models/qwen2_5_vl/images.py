@@ -59,19 +59,16 @@ def patches(picture: Picture, limits: PixelLimits) -> tuple[NDArray[np.uint8], G
     network takes, which `encoder.normalised` makes of it where the network is.
     """
     size = limits.processed(ImageSize(picture.shape[1], picture.shape[0]))
-    planes = _planes(picture, size)
+    if size == (picture.shape[1], picture.shape[0]):
+        planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    else:
+        # torch warns of arrays that cannot be written to. Channels stay last in memory: torch's faster way, same bytes.
+        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        height, width = size.height, size.width
+        resized = torch.nn.functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+        planes = np.ascontiguousarray(resized[0].numpy())
     rows, columns = size.height // PATCH, size.width // PATCH
     # A patch's row of one channel is moved as one value of 14 bytes, which is faster than byte by byte.
     runs = planes.view(f"V{PATCH}").reshape(3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE)
     ordered = np.ascontiguousarray(runs.transpose(1, 4, 2, 5, 0, 3))
     return ordered.view(np.uint8).reshape(rows * columns, -1), Grid(1, rows, columns)
-
-
-def _planes(picture: Picture, size: ImageSize) -> NDArray[np.uint8]:
-    """The picture resized, shape (3, height, width); one of this size already keeps its bytes."""
-    if size == (picture.shape[1], picture.shape[0]):
-        return np.ascontiguousarray(picture.transpose(2, 0, 1))
-    # torch warns of arrays that cannot be written to. Channels stay last in memory: torch's faster way, same bytes.
-    pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(pixels, size=(size.height, size.width), mode="bicubic", antialias=True)
-    return np.ascontiguousarray(resized[0].numpy())

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from robointervlm.core.errors import ModelError, RecipeError
-from robointervlm.models.qwen2_5_vl.parts import part_of
-from robointervlm.models.qwen2_5_vl.section import Lora
+from robointervlm.models.qwen2_5_vl.parts import Lora, part_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +41,15 @@ def add_lora(network: PreTrainedModel, lora: Lora, *, seed: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise RecipeError("model.tune=[lora] needs peft: pip install peft.") from None
+    # As an expression that peft matches in full; a list of names would also match in other towers.
+    layers = rf"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(lora.targets)})"
+    if lora.vision:
+        layers += r"|model\.visual\.blocks\.\d+\.(attn|mlp)\.(qkv|proj|gate_proj|up_proj|down_proj)"
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(lora),
+        target_modules=layers,
         base_model_name_or_path=network.config.name_or_path,
     )
     training = network.training
@@ -59,14 +62,6 @@ def add_lora(network: PreTrainedModel, lora: Lora, *, seed: int) -> None:
         if part_of(name) == "lora":
             parameter.data = parameter.data.float()
     network.train(training)
-
-
-def _targets(lora: Lora) -> str:
-    """The names of the layers, as an expression that peft matches in full; a list would also match in other towers."""
-    language = rf"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(lora.targets)})"
-    if not lora.vision:
-        return language
-    return rf"{language}|model\.visual\.blocks\.\d+\.(attn|mlp)\.(qkv|proj|gate_proj|up_proj|down_proj)"
 
 
 def is_adapted(network: nn.Module) -> bool:

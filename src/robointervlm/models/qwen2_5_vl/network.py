@@ -29,8 +29,8 @@ from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded, Encoder, read
 from robointervlm.models.qwen2_5_vl.folder import preprocessor, read_config, read_network
 from robointervlm.models.qwen2_5_vl.images import MERGE, PATCH, TEMPORAL
 from robointervlm.models.qwen2_5_vl.lora import ADAPTER, is_adapted, merged_state, write_adapter
-from robointervlm.models.qwen2_5_vl.section import Section
-from robointervlm.models.qwen2_5_vl_moe.network import Routing
+from robointervlm.models.qwen2_5_vl_moe.config import MoeConfig
+from robointervlm.models.qwen2_5_vl_moe.experts import RoboInterQwen25VLMoe, Routing
 
 
 class PatchProjection(nn.Module):
@@ -153,7 +153,7 @@ class Qwen25VL:
         path = model_folder(path)
         stored = str(read_config(path).dtype).removeprefix("torch.")
         dtype = stored if stored in ("bfloat16", "float16") else "float32"
-        return cls.load(Section.model_validate({"path": path, "device": "cpu", "dtype": dtype}))
+        return cls.load(PixelSection.model_validate({"path": path, "device": "cpu", "dtype": dtype}))
 
     @property
     def fingerprint(self) -> str:
@@ -234,3 +234,17 @@ class Qwen25VL:
             "answer_style": "json",
         }
         (folder / DECLARATION).write_text(json.dumps(declaration, indent=2) + "\n")
+
+
+def skeleton(section: PixelSection) -> Qwen25VL:
+    """The model of a folder's config.json and tokenizer, its parameters of the right shape on the meta device.
+
+    It encodes samples as the model would, and can neither answer nor learn: what a plan needs, in the memory of the
+    tokenizer alone.
+    """
+    config = read_config(section.path)
+    encoder = read_encoder(section, config)
+    made: Any = RoboInterQwen25VLMoe if isinstance(config, MoeConfig) else Qwen2_5_VLForConditionalGeneration
+    with torch.device("meta"):
+        network = made(config)
+    return Qwen25VL(network, encoder, name=section.path)

@@ -12,7 +12,7 @@ from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
 from robointervlm.models.qwen2_5_vl.parts import part_of
 from robointervlm.models.qwen2_5_vl_moe.config import with_experts
-from robointervlm.models.qwen2_5_vl_moe.network import Experts, MlpWithExperts, RoboInterQwen25VLMoe
+from robointervlm.models.qwen2_5_vl_moe.experts import Experts, MlpWithExperts, RoboInterQwen25VLMoe
 
 
 class Shape(BaseModel):

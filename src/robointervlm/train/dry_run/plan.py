@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from robointervlm.core.errors import DataError, RoboInterError
-from robointervlm.models.qwen2_5_vl.meta_model import skeleton
-from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss
+from robointervlm.models.qwen2_5_vl.network import Qwen25VL, SupervisedLoss, skeleton
 from robointervlm.runs.files import write_atomically
 from robointervlm.runs.log import console
 from robointervlm.train.callbacks.progress import duration, short

@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
-from robointervlm.models.qwen2_5_vl.trainable_state import learned_state, load_learned_state
+from robointervlm.models.qwen2_5_vl.state_dict import learned_state, load_learned_state
 from robointervlm.train.engines.engine import (
     in_mode_for_answers,
     loaded_state,

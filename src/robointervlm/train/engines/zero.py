@@ -21,8 +21,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.models.qwen2_5_vl.encoder import Batch
-from robointervlm.models.qwen2_5_vl.gather import whole_network
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
+from robointervlm.models.qwen2_5_vl.state_dict import whole_network
 from robointervlm.train.engines.engine import (
     gathered,
     in_mode_for_answers,

@@ -14,7 +14,7 @@ from pydantic import Field
 from robointervlm.models._shared.section import PixelSection
 
 if TYPE_CHECKING:
-    from robointervlm.models._shared.robobrain import RoboBrain
+    from robointervlm.models.robobrain.tagged_answers import RoboBrain
 
 
 class Section(PixelSection):
@@ -26,7 +26,7 @@ class Section(PixelSection):
 def load(section: Section) -> RoboBrain:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete Qwen2.5-VL."""
     from robointervlm.models._shared.generation import say_if_it_would_sample
-    from robointervlm.models._shared.robobrain import RoboBrain
+    from robointervlm.models.robobrain.tagged_answers import RoboBrain
 
     model = RoboBrain.load(section)
     model.open_with(thinking=section.thinking)

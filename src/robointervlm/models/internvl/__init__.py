@@ -27,6 +27,6 @@ class Section(CheckpointSection):
 
 def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete InternVL."""
-    from robointervlm.models._shared.internvl import load_internvl
+    from robointervlm.models.internvl.tiles import load_internvl
 
     return load_internvl(section, section.max_tiles)

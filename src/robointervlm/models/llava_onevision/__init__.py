@@ -22,6 +22,6 @@ class Section(CheckpointSection):
 
 def load(section: Section) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not a complete LLaVA-OneVision."""
-    from robointervlm.models._shared.llava import load_llava
+    from robointervlm.models.llava_onevision.anyres import load_llava
 
     return load_llava(section)

@@ -16,17 +16,10 @@ from transformers.image_processing_utils import select_best_resolution
 from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Picture
-from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
-from robointervlm.models._shared.checkpoint import (
-    config_in,
-    coordinates_of,
-    network_in,
-    processor_of,
-    refuse_wrong_keys,
-    tokenizer_in,
-)
-from robointervlm.models._shared.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs
+from robointervlm.models._shared.checkpoint import config_in, processor_of, tokenizer_in
 from robointervlm.models._shared.section import CheckpointSection
+from robointervlm.models.llava_onevision.llava_next import KEYS, UNUSED, is_llava_next, read_llava_next
 from robointervlm.models.locate import settings_of
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
@@ -121,25 +114,22 @@ def load_llava(section: CheckpointSection) -> ChatModel:
     """The model, ready to answer. Raises `ModelError` where the folder is not complete or does something else."""
     said = settings_of(section.path, "config.json")
     loader: Any = LlavaOnevisionForConditionalGeneration
+    more: dict[str, Any] = {}
     if is_llava_next(said):
         config = read_llava_next(section.path, said)
         tokenizer = tokenizer_in(section.path, config)
         tokenizer.add_tokens([_IMAGE], special_tokens=True)  # no row of the embedding is ever looked up for it
         config.image_token_index = int(tokenizer.convert_tokens_to_ids(_IMAGE))  # type: ignore[arg-type]
         processor = _processor({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, config)
-        more = {"key_mapping": KEYS}
+        more = {"key_mapping": KEYS, "unused": UNUSED}
     else:
         config = _config(section.path)
         tokenizer = tokenizer_in(section.path)
         processor = _processor(processor_of(section.path), config)
-        more = {}
     eyes = LlavaImageEncoder(processor, config)
     tokenizer.chat_template = QWEN_1_5
-    network, info = network_in(section, config, loader, **more)
-    refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings), unused=UNUSED if more else "(?!)")
-    coordinates = coordinates_of(section, CoordinateFormat.UNIT)
-    chat = Chat(tokenizer, _IMAGE)
-    return ChatModel(network, chat, eyes, name=name_of(section), coordinates=coordinates)
+    chat, coordinates = Chat(tokenizer, _IMAGE), CoordinateFormat.UNIT
+    return ChatModel.load(section, config, loader, chat=chat, eyes=eyes, coordinates=coordinates, **more)
 
 
 def _config(path: str) -> LlavaOnevisionConfig:

@@ -1,18 +1,82 @@
-"""The second network that is made of gathered weights: it answers as the first would, and shares nothing that moves."""
+"""What a checkpoint holds of a network: what learns, and whether the rest is still the same.
+
+The second network that is made of gathered weights answers as the first would, and shares nothing that moves.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from robointervlm.core.errors import RecipeError
 from robointervlm.core.prompt import Decoding, Message, Prompt
 from robointervlm.models.qwen2_5_vl import Lora, Section
 from robointervlm.models.qwen2_5_vl.attention import use_packed_attention
-from robointervlm.models.qwen2_5_vl.gather import whole_network
 from robointervlm.models.qwen2_5_vl.lora import add_lora
 from robointervlm.models.qwen2_5_vl.network import Qwen25VL
+from robointervlm.models.qwen2_5_vl.state_dict import learned_state, load_learned_state, whole_network
 from robointervlm.models.qwen2_5_vl_moe.upcycle import Shape, upcycled
+from robointervlm.train.optimizer import freeze
 from tiny_models import fresh_model, noise
+
+
+def tuned(*parts: str, rank: int = 4, seed: int = 0):
+    network = fresh_model(seed).network
+    if "lora" in parts:
+        add_lora(network, Lora(rank=rank), seed=0)
+    freeze(network, parts)
+    return network
+
+
+def test_only_what_learns_is_kept_and_comes_back_to_the_last_bit():
+    network = tuned("lora", "merger")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    state = learned_state(network)
+    # Two factors for seven matrices of two layers, and the merger's five tensors.
+    assert len(state["parameters"]) == 2 * 7 * 2 + 5
+    other = tuned("lora", "merger")
+    load_learned_state(other, state)
+    ours, theirs = network.state_dict(), other.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_base_is_refused():
+    state = learned_state(tuned("lora"))
+    with pytest.raises(RecipeError, match="not those the run was begun with"):
+        load_learned_state(tuned("lora", seed=1), state)
+
+
+def test_a_base_in_another_precision_is_refused():
+    state = learned_state(tuned("merger"))
+    other = tuned("merger")
+    other.model.language_model.to(torch.bfloat16)
+    with pytest.raises(RecipeError, match=r"model\.dtype"):
+        load_learned_state(other, state)
+
+
+@pytest.mark.parametrize("now", [("merger",), ("lora",)])
+def test_a_state_of_other_parts_is_refused(now):
+    state = learned_state(tuned("vision"))
+    with pytest.raises(RecipeError, match="other parameters learned"):
+        load_learned_state(tuned(*now), state)
+
+
+def test_a_state_of_another_rank_is_refused():
+    state = learned_state(tuned("lora", rank=4))
+    with pytest.raises(RecipeError, match="lora_A"):
+        load_learned_state(tuned("lora", rank=8), state)
+
+
+def test_a_model_that_learns_as_a_whole_can_start_from_any_base():
+    # Nothing is frozen, so nothing of the base is left to compare.
+    network = tuned("language", "merger", "vision")
+    other = tuned("language", "merger", "vision", seed=1)
+    load_learned_state(other, learned_state(network))
+    assert torch.equal(other.lm_head.weight, network.lm_head.weight)
+
 
 CPU = torch.device("cpu")
 PROMPTS = [
@@ -44,7 +108,7 @@ def with_experts() -> Qwen25VL:
 
 
 @pytest.mark.parametrize("make", [fresh_model, with_experts])
-def test_it_is_of_the_same_class_and_answers_the_same(make):
+def test_a_gathered_network_is_of_the_same_class_and_answers_the_same(make):
     model = make()
     use_packed_attention(model.network)
     model.network.train()
@@ -60,12 +124,12 @@ def test_it_is_of_the_same_class_and_answers_the_same(make):
     assert any(said), "nothing was answered, nothing compared"
 
 
-def test_words_that_are_tied_stay_tied():
+def test_words_that_are_tied_stay_tied_when_gathered():
     network = whole_of(fresh_model()).network
     assert network.lm_head.weight is network.model.language_model.embed_tokens.weight
 
 
-def test_low_rank_updates_are_merged_as_in_the_exported_model(tmp_path):
+def test_gathered_low_rank_updates_are_merged_as_in_the_exported_model(tmp_path):
     model = fresh_model()
     add_lora(model.network, Lora(), seed=0)
     torch.manual_seed(1)
@@ -84,7 +148,7 @@ def test_low_rank_updates_are_merged_as_in_the_exported_model(tmp_path):
     assert texts(whole) == texts(exported) != texts(fresh_model())
 
 
-def test_it_computes_in_the_precision_of_its_weights_with_float32_angles():
+def test_a_gathered_network_computes_in_the_precision_of_its_weights_with_float32_angles():
     network = whole_of(fresh_model(), torch.bfloat16).network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
     assert network.model.language_model.rotary_emb.inv_freq.dtype is torch.float32

@@ -1,17 +1,23 @@
-"""What a run changes of a network: the parameters that learn, and that the others are still the same."""
+"""Weights by name: those that learn, that the others are still the same, and the whole of a network spread out."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from robointervlm.core.errors import RecipeError
+from robointervlm.models.qwen2_5_vl.lora import is_adapted, merged_state
 
 # Values looked at per frozen tensor: enough to tell two checkpoints apart, and no minute's work for a 7B model.
 _LOOKED_AT = 64
+_SUBCONFIGS = ("text_config", "vision_config")
 
 
 def learned_state(network: nn.Module) -> dict[str, Any]:
@@ -57,10 +63,29 @@ def frozen_digest(network: nn.Module) -> str:
     for name, tensor in sorted(network.state_dict().items()):
         if name not in learning:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-            digest.update(_some(tensor).numpy().tobytes())
+            flat = tensor.detach().flatten()
+            digest.update(flat[:: max(1, flat.numel() // _LOOKED_AT)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _some(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().flatten()
-    return flat[:: max(1, flat.numel() // _LOOKED_AT)].float().cpu()
+def whole_network(
+    network: Qwen2_5_VLForConditionalGeneration, weights: Mapping[str, Tensor], device: torch.device
+) -> Qwen2_5_VLForConditionalGeneration:
+    """A second network of the same settings, made of all the weights of the first by name, without copying them.
+
+    Whole in one process where the first is spread over several: for answers, not for learning.
+    Low-rank updates are merged, as they are in an exported model. No random generator advances.
+    """
+    state = merged_state(network, weights) if is_adapted(network) else dict(weights)
+    config = copy.deepcopy(network.config)
+    for name in _SUBCONFIGS:
+        getattr(config, name)._attn_implementation = "sdpa"  # the names of ours are not known while it is made
+    with torch.random.fork_rng(), init_empty_weights(include_buffers=False):
+        whole: Any = type(network)(config)
+    for name in _SUBCONFIGS:
+        getattr(config, name)._attn_implementation = getattr(network.config, name)._attn_implementation
+    whole.load_state_dict(state, assign=True)
+    whole.tie_weights()
+    whole.generation_config = network.generation_config
+    placed: Qwen2_5_VLForConditionalGeneration = whole.to(device).eval().requires_grad_(requires_grad=False)
+    return placed

@@ -81,7 +81,18 @@ def read_llava_next(path: str, said: dict[str, Any]) -> LlavaOnevisionConfig:
             raise ModelError(
                 f"'{path}': {key} is {said.get(key)!r} in its config.json; only {expected!r} is supported."
             )
-    vision = _tower(path, said.get("mm_vision_tower"))
+    name = said.get("mm_vision_tower")
+    shape: dict[str, Any] = _TOWERS.get(Path(str(name)).name, {})
+    if isinstance(name, str) and (Path(name) / "config.json").is_file():
+        shape = SiglipVisionConfig.from_pretrained(name).to_dict()
+    if not shape:
+        raise ModelError(
+            f"'{path}': mm_vision_tower is '{name}' in its config.json; known: {', '.join(_TOWERS)}, "
+            "or a folder with the config.json of a SigLIP."
+        )
+    # Without its last layer and its head, neither of which LLaVA looks at.
+    layers = int(shape["num_hidden_layers"]) - 1
+    vision = shape | {"model_type": "siglip_vision_model", "num_hidden_layers": layers, "vision_use_head": False}
     build: Any = LlavaOnevisionConfig
     config: LlavaOnevisionConfig = build(
         vision_config=vision,
@@ -92,20 +103,6 @@ def read_llava_next(path: str, said: dict[str, Any]) -> LlavaOnevisionConfig:
         dtype=said.get("torch_dtype"),
     )
     return config
-
-
-def _tower(path: str, name: object) -> dict[str, Any]:
-    """The vision tower without its last layer and its head, neither of which LLaVA looks at."""
-    shape: dict[str, Any] = _TOWERS.get(Path(str(name)).name, {})
-    if isinstance(name, str) and (Path(name) / "config.json").is_file():
-        shape = SiglipVisionConfig.from_pretrained(name).to_dict()
-    if not shape:
-        raise ModelError(
-            f"'{path}': mm_vision_tower is '{name}' in its config.json; known: {', '.join(_TOWERS)}, "
-            "or a folder with the config.json of a SigLIP."
-        )
-    layers = int(shape["num_hidden_layers"]) - 1
-    return shape | {"model_type": "siglip_vision_model", "num_hidden_layers": layers, "vision_use_head": False}
 
 
 def _pinpoints(path: str, said: object, tile: int) -> list[list[int]]:

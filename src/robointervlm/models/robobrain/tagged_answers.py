@@ -47,12 +47,12 @@ class RoboBrain(Qwen25VL):
         A thought is given back with the tag that begins it, which is in the prompt, so that a thought that was cut off
         is not taken for an answer.
         """
-        return [
-            replace(each, text=self._kept(each.text)) if isinstance(each, Reply) else each
-            for each in super().answer(prompts, decoding)
-        ]
-
-    def _kept(self, text: str) -> str:
-        if self._opening == _THINK:
-            return _THINK + text
-        return text.replace("<answer>", "").replace("</answer>", "").strip()
+        kept: list[Reply | Exception] = []
+        for each in super().answer(prompts, decoding):
+            if isinstance(each, Reply) and self._opening == _THINK:
+                kept.append(replace(each, text=_THINK + each.text))
+            elif isinstance(each, Reply):
+                kept.append(replace(each, text=each.text.replace("<answer>", "").replace("</answer>", "").strip()))
+            else:
+                kept.append(each)
+        return kept

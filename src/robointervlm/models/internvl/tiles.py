@@ -13,15 +13,8 @@ from robointervlm.core.coordinates import CoordinateFormat, ImageSize
 from robointervlm.core.errors import ModelError
 from robointervlm.core.prompt import Message, Picture
 from robointervlm.core.sample import IMAGE_MARKER
-from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs, name_of
-from robointervlm.models._shared.checkpoint import (
-    config_in,
-    coordinates_of,
-    network_in,
-    processor_of,
-    refuse_wrong_keys,
-    tokenizer_in,
-)
+from robointervlm.models._shared.chat_model import Cells, ChatModel, ImageInputs
+from robointervlm.models._shared.checkpoint import config_in, processor_of, tokenizer_in
 from robointervlm.models.qwen2_5_vl.chat import Chat
 
 if TYPE_CHECKING:
@@ -75,19 +68,12 @@ def load_internvl(section: CheckpointSection, max_tiles: int | None) -> ChatMode
     if not isinstance(config, InternVLConfig):
         raise ModelError(f"'{section.path}' holds a '{config.model_type}' model; this family is for 'internvl'.")
     chat = InternChat(tokenizer_in(section.path), _IMAGE)
-    eyes = InternImageEncoder(_processor(section.path, max_tiles), config.image_seq_length)
-    network, info = network_in(section, config, InternVLForConditionalGeneration)
-    refuse_wrong_keys(section.path, info, tied=bool(config.tie_word_embeddings))
-    coordinates = coordinates_of(section, CoordinateFormat.PER_MILLE)
-    return ChatModel(network, chat, eyes, name=name_of(section), coordinates=coordinates)
-
-
-def _processor(path: str, max_tiles: int | None) -> GotOcr2ImageProcessorPil:
-    own = processor_of(path)
+    own = processor_of(section.path)
     kept = {key: own[key] for key in ("size", "image_mean", "image_std", "min_patches", "max_patches") if key in own}
     if max_tiles is not None:
         kept["max_patches"] = max_tiles
     processor: Any = GotOcr2ImageProcessorPil
     # transformers' processor for this model always cuts, whatever the file says of it.
-    made: GotOcr2ImageProcessorPil = processor(**kept, crop_to_patches=True)
-    return made
+    eyes = InternImageEncoder(processor(**kept, crop_to_patches=True), config.image_seq_length)
+    loader, coordinates = InternVLForConditionalGeneration, CoordinateFormat.PER_MILLE
+    return ChatModel.load(section, config, loader, chat=chat, eyes=eyes, coordinates=coordinates)

@@ -1,14 +1,48 @@
-"""The settings of an endpoint that speaks OpenAI's chat completions. Light: nothing is sent, nothing heavy imported."""
+"""The settings of an endpoint that speaks OpenAI's chat completions, and what its address says. Light: no requests."""
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robointervlm.core.coordinates import MAX_PIXELS, MIN_PIXELS, CoordinateFormat
-from robointervlm.models.openai_api.addresses import checked_address, is_local, is_plain
+
+
+def checked_address(url: str) -> str:
+    """The address without what need not be there. Raises `ValueError`, which shows no password that is in it."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("an address is not a URL") from None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address holds a user, a query or a fragment; keys come from key_env or key_file only")
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ValueError("an address starts with https:// (or http:// on this machine), such as https://host/v1")
+    return url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
+
+
+def is_plain(url: str) -> bool:
+    """Whether anybody on the way can read what is sent."""
+    return urlsplit(url).scheme == "http"
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = host_of(url)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def host_of(url: str) -> str:
+    """The host's name, in small letters and without the port."""
+    return urlsplit(url).hostname or ""
 
 
 class Section(BaseModel):

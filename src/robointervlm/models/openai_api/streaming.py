@@ -20,7 +20,7 @@ from robointervlm.models.openai_api.request import request_body, sent_size
 from robointervlm.models.openai_api.spending import Spending
 
 if TYPE_CHECKING:
-    from robointervlm.models.openai_api.section import Section
+    from robointervlm.models.openai_api.endpoint import Section
 
 Arrival = tuple[int, Reply | Exception]
 
