@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from robointervlm.core.errors import ExitCode, RecipeError
 from robointervlm.launch.cluster import Node
 from robointervlm.launch.die_with_parent import dying_with_parent
-from robointervlm.launch.node_link import NodeLink
+from robointervlm.launch.node_store import NodeStore
 from robointervlm.runs.signals import StopFlag, noting_signals
 
 # How long processes may take to end by themselves once another has failed, or has stopped and saved, in seconds.
@@ -41,42 +41,41 @@ def launch(processes: int, arguments: list[str], *, on_cpu: bool, node: Node | N
     command = dying_with_parent([sys.executable, "-m", "robointervlm.cli", *arguments])
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
-        link = stack.enter_context(NodeLink(node)) if several else None
+        store = stack.enter_context(NodeStore(node)) if several else None
         stop = stack.enter_context(noting_signals())
         stack.callback(_signal, children, signal.SIGKILL)
         for local in range(processes):
             numbered = environment | {"RANK": str(node.rank * processes + local), "LOCAL_RANK": str(local)}
             # In a group of their own: a Ctrl-C at the terminal reaches them through us, once.
             children.append(subprocess.Popen(command, env=numbered, process_group=0))  # noqa: S603 - our own
-        return _outcome(children, stop, link)
+        return _outcome(children, stop, store)
 
 
-def _outcome(children: list[subprocess.Popen[bytes]], stop: StopFlag, link: NodeLink | None) -> int:
+def _outcome(children: list[subprocess.Popen[bytes]], stop: StopFlag, store: NodeStore | None) -> int:
     """Wait for the processes; once one fails the others are ended, as they would wait for it forever."""
     told, end = False, float("inf")
     while any(child.poll() is None for child in children) and time.monotonic() < end:
         if stop.requested and not told:
             told = True
             _signal(children, signal.SIGTERM)
-        if link is not None:
-            link.poll()
-        if failed := worst([*_codes(children), *(link.codes.values() if link is not None else ())]):
+        if failed := worst([*_codes(children), *(store.codes().values() if store is not None else ())]):
             end = min(end, time.monotonic() + (_AFTER_STOP if failed == ExitCode.STOPPED else _AFTER_FAILURE))
         time.sleep(0.05)
     # What has to be killed did not fail, but waited for what did.
     waiting = [ExitCode.STOPPED for child in children if child.poll() is None]
     ours = worst([*_codes(children), *waiting])
     _signal(children, signal.SIGKILL)
-    return ours if link is None else _with_others(ours, link)
+    return ours if store is None else _with_others(ours, store)
 
 
-def _with_others(ours: int, link: NodeLink) -> int:
+def _with_others(ours: int, store: NodeStore) -> int:
     """The exit code of the run, once the other machines have told theirs."""
-    link.tell(ours)
-    link.wait()
-    code = worst(link.codes.values())
+    store.tell(ours)
+    store.wait()
+    codes = store.codes()
+    code = worst(codes.values())
     if code != ours:
-        node = next(node for node, theirs in link.codes.items() if theirs == code)
+        node = next(node for node, theirs in codes.items() if theirs == code)
         sys.stderr.write(
             f"error: the processes on node {node} ended with exit code {code}, so these were ended, too.\n"
         )
