@@ -109,7 +109,7 @@ def read_recipe(recipe: Path | None, overrides: list[str]) -> TrainRecipe:
 
 def _one_process(recipe: TrainRecipe) -> int:
     """Trains as one of the run's processes, or as the only one."""
-    from robointervlm.train.lost_rank import naming_lost_ranks
+    from robointervlm.train.ranks import naming_lost_ranks
     from robointervlm.train.run import train as run_training
 
     with naming_lost_ranks():

@@ -25,7 +25,6 @@ from transformers.utils.hub import cached_file
 from robointervlm.core.errors import DataError, RecipeError, RoboInterError
 from robointervlm.data import images
 from robointervlm.data.mixture import Mixture
-from robointervlm.data.records import Annotations
 from robointervlm.models.qwen2_5_vl.encoder import Encoder
 from robointervlm.train.data.dataset import TrainingDataset
 from robointervlm.train.recipe import TrainRecipe
@@ -63,7 +62,13 @@ def inputs_of(
         "deepspeed": None if recipe.run.deepspeed is None else _digest(recipe.run.deepspeed),
         "model": _model(recipe.model.path, encoder),
         "datasets": [
-            {**_entry(annotations), **file, "taken": row.taken, "samples": _samples(feed, start, row.taken)}
+            {
+                "name": annotations.spec.name,
+                "entry": annotations.spec.model_dump(mode="json", exclude=_NOT_COMPARED),
+                **file,
+                "taken": row.taken,
+                "samples": _samples(feed, start, row.taken),
+            }
             for annotations, file, start, row in zip(mixture.datasets, files, starts, mixture.table(), strict=False)
         ],
     }
@@ -140,11 +145,6 @@ def _dataset_differences(old: Inputs, new: Inputs) -> Iterator[str]:
                 "is the same: another version of robointervlm, or of a library (environment.json has those of then)"
             )
             return
-
-
-def _entry(annotations: Annotations) -> Inputs:
-    entry = annotations.spec.model_dump(mode="json", exclude=_NOT_COMPARED)
-    return {"name": annotations.spec.name, "entry": entry}
 
 
 def _annotation_file(path: Path, hashed: Mapping[str, Inputs]) -> Inputs:

@@ -28,12 +28,11 @@ from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.callbacks.after_save import AfterSave
 from robointervlm.train.callbacks.progress import Rates
-from robointervlm.train.callbacks.sample_log import SampleLog, forget_after
 from robointervlm.train.callbacks.validation import VALIDATION, Validating, Validation
-from robointervlm.train.callbacks.watch import METRICS, Watch
+from robointervlm.train.callbacks.watch import METRICS, SampleLog, Watch, forget_after
 from robointervlm.train.data.dataset import Bad, Load, MicroBatch, Planned, TrainingDataset, loader
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
-from robointervlm.train.data.too_long import TooLong, judge, too_long_in
+from robointervlm.train.data.too_long import judge, too_long_in
 from robointervlm.train.devices import keep_freed_memory
 from robointervlm.train.engines import engine_for
 from robointervlm.train.engines.engine import Engine, restore_generators, save_generators, write_state
@@ -107,15 +106,16 @@ class Training:
         setup = Setup(recipe, self.model, self.mixture, self.accelerator.num_processes, pixels)
         self.feed, self.parts = setup.feed, setup.parts
         if recipe.batch.pack == "none":
-            judge(by_first(Together(self.accelerator), self._too_long), recipe.batch)
+            begun = checkpoints.newest_step(self.checkpoint_root) is not None
+            found = by_first(
+                Together(self.accelerator),
+                lambda: too_long_in(self.feed, recipe.run.dir, begun=begun, processes=cores()),
+            )
+            judge(found, recipe.batch)
         self.plan, self.load = setup.planned(), setup.load
         setup.compute_as_trained()
         self._frozen = frozen_digest(self.model.network)
         self.engine = engine_for(recipe, self.model.network, self.accelerator)
-
-    def _too_long(self) -> TooLong:
-        begun = checkpoints.newest_step(self.checkpoint_root) is not None
-        return too_long_in(self.feed, self.recipe.run.dir, begun=begun, processes=cores())
 
     @property
     def checkpoint_root(self) -> Path:
@@ -184,7 +184,8 @@ class Training:
                 if numbers is not None:
                     rates = self.counts.since(before, time.perf_counter() - started)
                     watch.step(self.step, numbers._asdict(), scale, rates, vars(self.counts))
-                stopping = self._anyone_asks(stop)
+                # Whether a process was asked to stop; all of them have to hear it at the same step.
+                stopping = self._over_all(stop.requested)[0] > 0
                 if self.step % recipe.run.save_every == 0 or stopping:
                     self.save()
                     watch.saved(self.step, checkpoints.at(self.checkpoint_root, self.step).model)
@@ -242,10 +243,6 @@ class Training:
         tensor = torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in values])
         summed: list[float] = self.accelerator.reduce(tensor.to(self.accelerator.device), "sum").tolist()
         return summed
-
-    def _anyone_asks(self, stop: StopFlag) -> bool:
-        """Whether a process was asked to stop; all of them have to hear it at the same step."""
-        return self._over_all(stop.requested)[0] > 0
 
     def _counted(self, micro_batches: list[MicroBatch]) -> int:
         """The number of supervised tokens of this step in all processes; adds its samples to the counts."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch.distributed import DistError
 
 from robointervlm.core.errors import LostProcessError, RoboInterError
 
@@ -92,3 +95,20 @@ def by_first(ranks: Ranks, part: Callable[[], T]) -> T:
     """What the first rank alone does or finds out, known to all; they wait for it, and fail if it fails."""
     found: T = ranks.gather(together(ranks, lambda: part() if ranks.rank == 0 else None))[0]
     return found
+
+
+@contextlib.contextmanager
+def naming_lost_ranks() -> Iterator[None]:
+    """Within the block, an error that another process caused by ending is `LostProcessError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        # DistError is NCCL's and the store's; gloo gives plain ones that name its own source files.
+        if not isinstance(error, DistError) and "gloo/" not in str(error):
+            raise
+        rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        said = " ".join(str(error).split())[:160]
+        raise LostProcessError(
+            f"rank {rank}/{world}: lost connection to another rank ({said}). "
+            "Fix the cause, then rerun the same command to resume from the newest checkpoint."
+        ) from error

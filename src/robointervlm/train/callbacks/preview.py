@@ -11,7 +11,6 @@ from robointervlm.core.answer import Answer
 from robointervlm.core.coordinates import ImageSize
 from robointervlm.core.prompt import Picture
 from robointervlm.core.shapes import Dots, Label, Line, Path, Rectangle, Shape
-from robointervlm.models.qwen2_5_vl.attention import Segment
 from robointervlm.models.qwen2_5_vl.chat import IGNORED, Chat
 from robointervlm.models.qwen2_5_vl.encoder import Batch, Encoded
 
@@ -21,6 +20,8 @@ INKS = ((22, 163, 74), (0, 114, 178), (213, 94, 0), (204, 121, 167), (230, 159, 
 _HALO = (0, 0, 0)
 # About how wide a picture is shown, in pixels; one of several is smaller.
 _WIDTH, _TILE_WIDTH = 640, 320
+# How many characters of a segment are shown.
+_TEXT = 160
 
 
 def marked(encoded: Encoded, chat: Chat) -> str:
@@ -52,20 +53,16 @@ def row_structure(batch: Batch, chat: Chat) -> str:
     lines = [f"{batch.tokens} tokens, {len(batch.segments.parts)} segments, {batch.supervised} tokens learned:"]
     continued = {(part.prefix_start, part.prefix_end) for part in batch.segments.parts if part.prefix}
     for part in batch.segments.parts:
+        if part.prefix:
+            kind = f"continues {part.prefix_start}-{part.prefix_end}"
+        else:
+            kind = "shared prefix" if (part.start, part.end) in continued else "alone"
         text = marked(Encoded(ids[part.start : part.end], labels[part.start : part.end], [], []), chat)
         shown = " ".join(text.split())
-        lines.append(f"{part.start:6}-{part.end:<6} {_kind(part, continued)}  {_shortened(shown)}")
+        if len(shown) > _TEXT:
+            shown = f"{shown[: _TEXT // 3]} … {shown[-2 * _TEXT // 3 :]}"
+        lines.append(f"{part.start:6}-{part.end:<6} {kind}  {shown}")
     return "\n".join(lines)
-
-
-def _kind(part: Segment, continued: set[tuple[int, int]]) -> str:
-    if part.prefix:
-        return f"continues {part.prefix_start}-{part.prefix_end}"
-    return "shared prefix" if (part.start, part.end) in continued else "alone"
-
-
-def _shortened(text: str, most: int = 160) -> str:
-    return text if len(text) <= most else f"{text[: most // 3]} … {text[-2 * most // 3 :]}"
 
 
 def drawn(pictures: Sequence[Picture], answers: Sequence[Answer], path: FilePath) -> None:
@@ -75,10 +72,19 @@ def drawn(pictures: Sequence[Picture], answers: Sequence[Answer], path: FilePath
     """
     width = _WIDTH if len(pictures) == 1 else _TILE_WIDTH
     tiles = [_enlarged(picture, width) for picture in pictures]
-    _draw_answers(tiles[0], answers, tiles[0].width / pictures[0].shape[1])
+    scale = tiles[0].width / pictures[0].shape[1]
+    size = ImageSize(round(tiles[0].width / scale), round(tiles[0].height / scale))
+    draw = ImageDraw.Draw(tiles[0])
+    for place, answer in enumerate(answers):
+        for ink, wider in ((_HALO, 2), (INKS[place % len(INKS)], 0)):
+            for shape in answer.shapes(size):
+                _draw_shape(draw, shape, scale, ink, wider)
     if len(tiles) > 1:
+        font = ImageFont.load_default(16)
         for number, tile in enumerate(tiles, 1):
-            _number(tile, number)
+            draw = ImageDraw.Draw(tile)
+            draw.rectangle((0, 0, 26, 24), fill=(0, 0, 0))
+            draw.text((13, 12), str(number), fill=(255, 255, 255), font=font, anchor="mm")
     _side_by_side(tiles).save(path)
 
 
@@ -89,15 +95,6 @@ def _enlarged(picture: Picture, width: int) -> Image.Image:
     if image.width > 2 * width:
         scale = 2 * width / image.width
     return image.resize((round(image.width * scale), round(image.height * scale)))
-
-
-def _draw_answers(image: Image.Image, answers: Sequence[Answer], scale: float) -> None:
-    draw = ImageDraw.Draw(image)
-    size = ImageSize(round(image.width / scale), round(image.height / scale))
-    for place, answer in enumerate(answers):
-        for ink, wider in ((_HALO, 2), (INKS[place % len(INKS)], 0)):
-            for shape in answer.shapes(size):
-                _draw_shape(draw, shape, scale, ink, wider)
 
 
 def _draw_shape(draw: ImageDraw.ImageDraw, shape: Shape, scale: float, ink: tuple[int, int, int], wider: int) -> None:
@@ -116,12 +113,6 @@ def _draw_shape(draw: ImageDraw.ImageDraw, shape: Shape, scale: float, ink: tupl
             # A way begins at its large dot.
             radius = (7 if isinstance(shape, Path) and number == 0 else 4) + wider / 2
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
-
-
-def _number(tile: Image.Image, number: int) -> None:
-    draw = ImageDraw.Draw(tile)
-    draw.rectangle((0, 0, 26, 24), fill=(0, 0, 0))
-    draw.text((13, 12), str(number), fill=(255, 255, 255), font=ImageFont.load_default(16), anchor="mm")
 
 
 def _side_by_side(tiles: Sequence[Image.Image], columns: int = 4, gap: int = 6) -> Image.Image:

@@ -1,12 +1,14 @@
-"""All that looks at a run while it trains: bar, metrics, curves, trackers, validation, a command for each checkpoint.
+"""All that looks at a run while it trains: bar, metrics, samples, curves, trackers, validation, the saved command.
 
 None of it changes what is learned. Everything but answering questions is done by the first process alone.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from accelerate import Accelerator
 
 from robointervlm.core.errors import RoboInterError
 from robointervlm.models.qwen2_5_vl.parts import Part
+from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train.callbacks.after_save import AfterSave
@@ -24,6 +27,7 @@ from robointervlm.train.callbacks.curves import write_curves
 from robointervlm.train.callbacks.progress import Rates, StepLine, StepProgress, log_line, memory_gib, plain
 from robointervlm.train.callbacks.trackers import Trackers
 from robointervlm.train.callbacks.validation import Validating
+from robointervlm.train.data.dataset import MicroBatch
 from robointervlm.train.engines.engine import Engine
 from robointervlm.train.recipe import TrainRecipe
 
@@ -115,3 +119,39 @@ class Watch:
             self._trackers.close()
         if self.accelerator.is_main_process:
             self._draw()
+
+
+class SampleLog:
+    """Which samples each step had, one JSON line per step and process: `samples.rank0.jsonl` in the run's folder.
+
+    For whoever wants to know what a jump of the loss came from, and the proof that a resumed run leaves none out.
+    Appended; opened by its first line.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.path = folder / f"samples.rank{rank}.jsonl"
+        self._descriptor: int | None = None
+
+    def write(self, step: int, micro_batches: Sequence[MicroBatch]) -> None:
+        """The ids of a step (counted from 1) in the order they were handled; what was left out is named apart."""
+        line: dict[str, object] = {"step": step, "ids": [each for micro in micro_batches for each in micro.ids]}
+        if left_out := [each.id for micro in micro_batches for each in [*micro.bad, *micro.too_long]]:
+            line["left_out"] = left_out
+        with writing_to(self.path):
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.write(self._descriptor, (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+
+
+def forget_after(step: int, lines: Path) -> None:
+    """Drop the JSON lines of steps made after the checkpoint: they are made again. A torn last line goes too."""
+    if not lines.is_file():
+        return
+    kept = []
+    for line in lines.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_atomically(lines, "".join(kept))

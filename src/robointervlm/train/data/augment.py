@@ -44,7 +44,9 @@ def augmented_together(
     Of several conversations none loses a question: a window that cuts off a place of any of them is drawn again.
     """
     if settings.brightness:
-        picture = _relit(picture, settings.brightness, random)
+        amount = settings.brightness
+        gain, shift = 1 + random.uniform(-amount, amount), 255 * random.uniform(-amount, amount) / 2
+        picture = np.clip(np.arange(256) * gain + shift, 0, 255).astype(np.uint8)[picture]
     # Where nothing is located the whole picture is the evidence, and a window might remove it.
     located = all(any(True for turn in turns for _ in _places(turn)) for turns in conversations)
     if settings.crop_min >= 1 or not located:
@@ -76,7 +78,14 @@ def _enough(kept: Sequence[tuple[Turn, ...]], conversations: Sequence[tuple[Turn
 
 def moved_turns(turns: tuple[Turn, ...], move: Move) -> tuple[Turn, ...]:
     """A conversation with all its places moved, those in its questions too."""
-    return tuple(_moved(turn, move) for turn in turns)
+    moved = []
+    for turn in turns:
+        question = tuple(
+            replace(part, points=tuple(move(point) for point in part.points)) if isinstance(part, Place) else part
+            for part in turn.question
+        )
+        moved.append(Turn(question, turn.answer.moved(move)))
+    return tuple(moved)
 
 
 def _inside(turn: Turn, width: int, height: int) -> bool:
@@ -94,23 +103,8 @@ def _with_marker(kept: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return (Turn((f"{IMAGE_MARKER}\n", *first.question), first.answer), *kept[1:])
 
 
-def _relit(picture: Picture, amount: float, random: np.random.Generator) -> Picture:
-    gain, shift = 1 + random.uniform(-amount, amount), 255 * random.uniform(-amount, amount) / 2
-    table = np.clip(np.arange(256) * gain + shift, 0, 255).astype(np.uint8)
-    relit: Picture = table[picture]
-    return relit
-
-
 def _places(turn: Turn) -> Iterator[Point]:
     for part in turn.question:
         if isinstance(part, Place):
             yield from part.points
     yield from turn.answer.places
-
-
-def _moved(turn: Turn, move: Move) -> Turn:
-    question = tuple(
-        replace(part, points=tuple(move(point) for point in part.points)) if isinstance(part, Place) else part
-        for part in turn.question
-    )
-    return Turn(question, turn.answer.moved(move))

@@ -42,12 +42,7 @@ def _named(error: Exception, timeout: float) -> Exception:
     if "exited unexpectedly" in said or "is killed by signal" in said:
         cause = re.search(r"killed by signal: ([^.]*)\.", f"{said} {error.__cause__ or ''}")
         how = f"was killed ({cause[1]})" if cause else "ended"
-        return LostProcessError(
-            f"a loading process {how}; if memory ran out, lower data.workers. {_AGAIN} {_pids(said)}".rstrip()
-        )
+        found = re.search(r"pid\(?s?\)?:? ?([\d, ]+)", said)
+        pids = f" (pid {found[1].strip()})" if found else ""
+        return LostProcessError(f"a loading process {how}; if memory ran out, lower data.workers. {_AGAIN}{pids}")
     return error
-
-
-def _pids(said: str) -> str:
-    found = re.search(r"pid\(?s?\)?:? ?([\d, ]+)", said)
-    return f"(pid {found[1].strip()})" if found else ""

@@ -13,10 +13,12 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -142,3 +144,15 @@ def restore_generators(path: Path) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def backend(accelerator: Accelerator) -> str:
+    """The library by which processes exchange tensors here."""
+    return "gloo" if accelerator.device.type == "cpu" else "nccl"
+
+
+def joined(accelerator: Accelerator) -> None:
+    """Make a group of one where accelerate, rightly, made none: a run on one process is the same code."""
+    if not dist.is_initialized():
+        distributed: Any = dist  # HashStore is documented, but not in its __all__
+        distributed.init_process_group(backend(accelerator), store=distributed.HashStore(), rank=0, world_size=1)

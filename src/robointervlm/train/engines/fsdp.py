@@ -22,8 +22,14 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from robointervlm.models.qwen2_5_vl.encoder import Batch
 from robointervlm.models.qwen2_5_vl.network import SupervisedLoss
 from robointervlm.models.qwen2_5_vl.state_dict import whole_network
-from robointervlm.train.engines.engine import gathered, loaded_state, set_learning_rates, state_file, write_state
-from robointervlm.train.engines.processes import joined
+from robointervlm.train.engines.engine import (
+    gathered,
+    joined,
+    loaded_state,
+    set_learning_rates,
+    state_file,
+    write_state,
+)
 from robointervlm.train.optimizer import optimizers
 from robointervlm.train.recipe import TrainRecipe
 

@@ -9,7 +9,7 @@ import pytest
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.runs.settings import load_recipe
-from robointervlm.train.engines.zero_config import read_config, resolved
+from robointervlm.train.engines.zero import read_config, resolved
 from robointervlm.train.recipe import TrainRecipe
 
 SCRIPTS = Path(__file__).parents[3] / "qwen-vl-finetune" / "scripts"
