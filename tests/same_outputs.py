@@ -155,7 +155,7 @@ _MASKS = [
 _TIMED = re.compile(
     r"step \d+ of \d+ |^(seconds|samples_per|tokens_per)\w*:|answered \d+ of|^\s+samples/s|supervised/s"
 )
-_SKIPPED = re.compile(r"curves\.png$|state\.pt$|(^|/)(cache/|said/ray|.*\.lock$)|__pycache__")
+_SKIPPED = re.compile(r"curves\.(html|png)$|state\.pt$|(^|/)(cache/|said/ray|.*\.lock$)|__pycache__")
 
 
 def masked(text: str, folder: Path) -> str:

@@ -27,9 +27,10 @@ from robointervlm.models.qwen2_5_vl.state_dict import frozen_digest
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train import checkpoint as checkpoints
 from robointervlm.train.callbacks.after_save import AfterSave
+from robointervlm.train.callbacks.curves import METRICS
 from robointervlm.train.callbacks.progress import Rates
 from robointervlm.train.callbacks.validation import VALIDATION, Validating, Validation
-from robointervlm.train.callbacks.watch import METRICS, SampleLog, Watch, forget_after
+from robointervlm.train.callbacks.watch import SampleLog, Watch, forget_after
 from robointervlm.train.data.dataset import Bad, Load, MicroBatch, Planned, TrainingDataset, loader
 from robointervlm.train.data.image_cache import PixelCache, PixelCounts
 from robointervlm.train.data.too_long import judge, too_long_in

@@ -193,7 +193,7 @@ class ValidationSection(_Section):
 
 
 class WatchSection(_Section):
-    """How a run is looked at while it runs; `metrics.jsonl` and `curves.png` are written in any case."""
+    """How a run is looked at while it runs; `metrics.jsonl` and `curves.html` are written in any case."""
 
     to: tuple[Tracker, ...] = Field(default=(), description="trackers that get the numbers, too; none by default")
     project: str = Field(default="robointervlm", min_length=1, description="the trackers' project or experiment")

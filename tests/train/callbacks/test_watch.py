@@ -8,16 +8,13 @@ import sys
 import time
 import types
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from rich.console import Console
 
 from robointervlm.core.errors import RecipeError
 from robointervlm.train.callbacks.after_save import AfterSave
-from robointervlm.train.callbacks.curves import outline, panels, read_metrics, smoothed, write_curves
 from robointervlm.train.callbacks.progress import Rates, StepLine, StepProgress, duration, short
 from robointervlm.train.callbacks.trackers import Trackers, refuse_missing
 from robointervlm.train.run import train
@@ -58,35 +55,6 @@ def test_the_bar_fits_80_columns_with_all_its_numbers():
     assert "3 h 20 min left" in shown
 
 
-def test_smoothing_is_a_mean_of_the_last_steps():
-    # 90 values make a window of three.
-    assert smoothed(np.arange(90.0))[[0, 1, 2, 89]].tolist() == [0.0, 0.5, 1.0, 88.0]
-
-
-def test_a_single_spike_of_a_long_curve_is_drawn():
-    values = np.zeros(100_000)
-    values[54_321] = 9
-    drawn = outline(values)
-    assert 54_321 in drawn
-    assert len(drawn) < 1500
-
-
-def test_curves_leave_out_what_is_torn_or_not_finite(tmp_path):
-    lines = [
-        *(json.dumps({"step": step, "loss": 2.0 / step, "lr": {"vision": 1e-6}}) for step in (1, 2)),
-        '{"step": 3, "loss": NaN}',
-        '{"step": 4, "lo',
-    ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    loss, rate, norm, _ = panels(read_metrics(tmp_path / "metrics.jsonl"))
-    assert loss.curves[0].values.tolist() == [2.0, 1.0]
-    assert [curve.name for curve in rate.curves] == ["vision"]
-    assert not len(norm.curves[0].values)
-    write_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (1600, 920)
-
-
 def test_a_run_writes_numbers_curves_and_tensorboard_scalars_that_can_be_read_back(tiny_folder, catalog, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = tmp_path / "run"
@@ -95,7 +63,7 @@ def test_a_run_writes_numbers_curves_and_tensorboard_scalars_that_can_be_read_ba
     assert set(record) >= OLD_KEYS | {"tokens_per_second", "supervised_per_second", "samples_per_second", "memory_gib"}
     assert record["lr"] == {part: pytest.approx(1e-3 * record["lr_scale"]) for part in ("language", "merger", "vision")}
     assert record["samples_per_second"] == pytest.approx(4 / record["seconds"])
-    assert (run / "curves.png").is_file()
+    assert "Loss per supervised token" in (run / "curves.html").read_text()
     read = events.EventAccumulator(str(run / "tensorboard"))
     read.Reload()
     found = {event.step: event.value for event in read.Scalars("train/loss")}

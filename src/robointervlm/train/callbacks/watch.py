@@ -17,13 +17,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from robointervlm.core.errors import RoboInterError
 from robointervlm.models.qwen2_5_vl.parts import Part
 from robointervlm.runs.files import write_atomically, writing_to
 from robointervlm.runs.log import MetricsLog, console
 from robointervlm.runs.signals import StopFlag
 from robointervlm.train.callbacks.after_save import AfterSave
-from robointervlm.train.callbacks.curves import write_curves
+from robointervlm.train.callbacks.curves import METRICS, write_curves
 from robointervlm.train.callbacks.progress import Rates, StepLine, StepProgress, log_line, memory_gib, plain
 from robointervlm.train.callbacks.trackers import Trackers
 from robointervlm.train.callbacks.validation import Validating
@@ -32,9 +31,6 @@ from robointervlm.train.engines.engine import Engine
 from robointervlm.train.recipe import TrainRecipe
 
 logger = logging.getLogger(__name__)
-
-METRICS = "metrics.jsonl"
-CURVES = "curves.png"
 
 
 @dataclass
@@ -107,8 +103,8 @@ class Watch:
 
     def _draw(self) -> None:
         try:
-            write_curves(self.recipe.run.dir / METRICS, self.recipe.run.dir / CURVES)
-        except RoboInterError as error:
+            write_curves(self.recipe.run.dir)
+        except Exception as error:  # noqa: BLE001 - a drawing never ends a training
             logger.warning("the curves are not drawn: %s", error)
 
     def __exit__(
