@@ -197,7 +197,8 @@ def page(
     )
     script = (folder / "curves.js").read_text(encoding="utf-8")
     steps = [record["step"] for record in [*records, *validated]]
-    across = Axis(min(steps), max(*steps, min(steps) + 1), max(1.0, _round_step((max(steps) - min(steps)) / 6)))
+    first, last = (min(steps), max(steps)) if min(steps) < max(steps) else (steps[0] - 1, steps[0] + 1)
+    across = Axis(first, last, max(1.0, _round_step((last - first) / 6)))
     return environment.get_template("curves.html.j2").render(
         name=name,
         last=records[-1],
@@ -244,7 +245,7 @@ class Axis:
         low, high = float(values.min()), float(values.max())
         low = 0.0 if 0 < low < 0.6 * high else low
         if high - low <= 1e-9 * abs(high):
-            high = low + (abs(low) or 1.0)
+            low, high = low - (abs(low) or 1.0), high + (abs(high) or 1.0)
         step = _round_step((high - low) / 5)
         return cls(math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step, step)
 
