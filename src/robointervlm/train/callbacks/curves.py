@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from robointervlm.core.metric import number, unit_of
 from robointervlm.runs.files import write_atomically
-from robointervlm.runs.packages import is_installed
+from robointervlm.runs.run import is_installed
 from robointervlm.tasks import all_tasks
 from robointervlm.train.callbacks.validation import VALIDATION
 
