@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError
 from robointervlm.episodes.shards import write_file
 from robointervlm.jobs.pool import run_in_processes
+from robointervlm.jobs.progress import progress_bar
 from robointervlm.jobs.ray_cluster import cluster, run_on_ray
 from robointervlm.jobs.share import Share
 
@@ -144,8 +144,7 @@ def _run_in_processes(
 def _progress(console: Console, total: int) -> Iterator[Told]:
     """Gives a function to call with episodes made: a live bar on a terminal, else a line every tenth of the work."""
     if console.is_terminal:
-        columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bar(console, transient=True) as bar:
             task = bar.add_task("episodes", total=total)
             yield lambda made: bar.advance(task, len(made))
         return

@@ -20,11 +20,12 @@ from typing import Any
 
 from robointervlm.core import errors
 from robointervlm.core.errors import LostProcessError, RecipeError, RoboInterError
-from robointervlm.evaluate.predict import Outcome, predict, progress_bar
+from robointervlm.evaluate.predict import Outcome, predict
 from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS
 from robointervlm.evaluate.shards import SHARDS, answered_so_far, folder_of, merge_shards, shard_folder
 from robointervlm.jobs.pool import run_in_processes
+from robointervlm.jobs.progress import progress_bar
 from robointervlm.jobs.ray_cluster import RETRIES, run_on_ray
 from robointervlm.jobs.share import Share
 from robointervlm.models.model import check_section, device_of
@@ -177,7 +178,7 @@ def _answer_on_ray(recipe: EvaluationRecipe, shards: Sequence[Share], ray: Any) 
 def _progress(run: Path, what: str) -> Iterator[Callable[[Sequence[Share]], None]]:
     """Gives a function to call often, which shows how far the shards are, or says so every half minute."""
     said_at = time.monotonic()
-    with progress_bar() as progress:
+    with progress_bar(console()) as progress:
         bar = progress.add_task(what, total=None)
 
         def told(_: Sequence[Share]) -> None:

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from robointervlm.core.errors import DataError, ExhaustedError, RecipeError, RefusedError, StoppedError
 from robointervlm.core.prompt import Decoding, Picture, Prompt, Reply
 from robointervlm.core.sample import ImageRef
@@ -29,6 +27,7 @@ from robointervlm.evaluate.recipe import EvaluationRecipe
 from robointervlm.evaluate.records import RECORDS, SCHEMA, RequestedList, write_requested
 from robointervlm.evaluate.shards import folder_of, positions_of, write_positions
 from robointervlm.inference.judging import ANSWERED, Problem, judged, one_line, unasked
+from robointervlm.jobs.progress import progress_bar
 from robointervlm.jobs.share import Share
 from robointervlm.models.model import Model, StreamingModel, check_section, load_model
 from robointervlm.runs.files import write_atomically
@@ -80,7 +79,7 @@ def predict(
             answering = model if model is not None else load_model(recipe.model)
             positions = range(len(questions)) if shard is None else positions_of(shard, questions)
             asker = Asker(answering, recipe.decoding, recipe.style)
-            with progress_bar() as progress:
+            with progress_bar(console()) as progress:
                 mine = [questions[position] for position in positions]
                 asked = [asker.asked(each) for each in progress.track(mine, description="checking the pictures")]
             coordinates = answering.coordinates.value
@@ -105,7 +104,7 @@ def _answered(asked: Sequence[Asked], model: Model, journal: Journal, recipe: Ev
     reused = sum(known.get(each.requested.key) in ANSWERED for each in asked)
     if journal.entries:
         logger.info("%d of %d questions were answered by an earlier run and are kept.", reused, len(asked))
-    with progress_bar() as progress:
+    with progress_bar(console()) as progress:
         bar = progress.add_task("answering", total=len(unique), completed=len(unique) - len(waiting))
         work = _Answering(model, journal, known, recipe, advance=lambda: progress.advance(bar))
         try:
@@ -277,15 +276,3 @@ def record_of(asked: Asked, result: Reply | Exception | Problem) -> Entry:
         "output_tokens": None if reply is None else reply.output_tokens,
         "finish_reason": None if reply is None else reply.finish_reason,
     }
-
-
-def progress_bar() -> Progress:
-    """A progress bar on standard error, unseen where that is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(),
-        disable=not console().is_terminal,
-    )
